@@ -1,0 +1,1 @@
+"""How fast tunneler is beside other programs that solve the same problem; see README.md."""

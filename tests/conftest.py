@@ -1,0 +1,55 @@
+"""What every test run shares: hypothesis profiles, no silent skips, and nothing left behind.
+
+A run that ends with a process or a network namespace of its own still there has failed,
+whatever its tests say.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.leftovers import Leftovers
+
+settings.register_profile("dev", max_examples=100, deadline=None)
+# On a machine of unknown speed: the same examples every time, and slowness is no failure.
+settings.register_profile(
+    "ci",
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("deep", parent=settings.get_profile("ci"), max_examples=20_000, derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--forbid-skips", action="store_true", help="a skipped test has failed: its tool is missing"
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--forbid-skips"):
+        report.outcome = "failed"
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail the run, at its end, for what outlives its tests; end the processes among it."""
+    leftovers = Leftovers.watch()
+    yield
+    found = leftovers.find(patience=5.0)
+    leftovers.end_processes()
+    if found:
+        pytest.fail("left behind by this run:\n  " + "\n  ".join(found), pytrace=False)

@@ -1,0 +1,81 @@
+"""``tunneler client``, ``tunneler server``, ``tunneler proxy``: load, set up the log, run.
+
+Whatever is heavy is imported when a role runs, so that ``--help`` and ``--version`` are quick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tunneler.addresses import Role
+from tunneler.cli.program import Command, version_option
+from tunneler.cli.settings import load, options_of
+
+if TYPE_CHECKING:
+    from tunneler.config.model import RoleConfig
+    from tunneler.errors import ExitStatus
+
+    Model = TypeVar("Model", bound=RoleConfig)
+
+CLIENT_EXAMPLE = """
+tunneler-client --server relay.example.org:8081 --cidr 100.64.0.0/10 \\
+    --tls-cert certs/client/cert.pem --tls-key certs/client/key.pem --tls-ca certs/ca/cert.pem
+"""
+SERVER_EXAMPLE = """
+tunneler-server --listen :8081 \\
+    --tls-cert certs/server/cert.pem --tls-key certs/server/key.pem --tls-ca certs/ca/cert.pem
+"""
+PROXY_EXAMPLE = """
+tunneler-proxy --server relay.example.org:8081 --proxy-id proxy-1 --managed-cidr 192.168.1.0/24 \\
+    --tls-cert certs/proxy/cert.pem --tls-key certs/proxy/key.pem --tls-ca certs/ca/cert.pem
+"""
+
+
+@click.command(cls=Command, epilog=CLIENT_EXAMPLE)
+@options_of(Role.CLIENT)
+@version_option
+def client(**parameters: Any) -> ExitStatus:
+    """Capture connections on this host and hand them to a server."""
+    from tunneler.config.model import ClientConfig
+
+    config = _prepared(Role.CLIENT, ClientConfig, parameters)
+    from tunneler.roles.client import run
+
+    return run(config)
+
+
+@click.command(cls=Command, epilog=SERVER_EXAMPLE)
+@options_of(Role.SERVER)
+@version_option
+def server(**parameters: Any) -> ExitStatus:
+    """Relay connections between clients and proxies."""
+    from tunneler.config.model import ServerConfig
+
+    config = _prepared(Role.SERVER, ServerConfig, parameters)
+    from tunneler.roles.server import run
+
+    return run(config)
+
+
+@click.command(cls=Command, epilog=PROXY_EXAMPLE)
+@options_of(Role.PROXY)
+@version_option
+def proxy(**parameters: Any) -> ExitStatus:
+    """Announce routes to servers and dial the targets behind them."""
+    from tunneler.config.model import ProxyConfig
+
+    config = _prepared(Role.PROXY, ProxyConfig, parameters)
+    from tunneler.roles.proxy import run
+
+    return run(config)
+
+
+def _prepared(role: Role, model: type[Model], parameters: dict[str, Any]) -> Model:
+    """The configuration in force; from here on, the log is where it says."""
+    config = load(model, parameters).config
+    from tunneler.observability import log
+
+    log.configure(role, config.log.level, config.log.format, config.log.output)
+    return config

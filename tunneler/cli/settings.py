@@ -1,0 +1,102 @@
+"""The flags of each role, and the way from them to a configuration in force."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tunneler.addresses import Role
+from tunneler.cli.program import program_of, report
+from tunneler.config.flags import FLAG_OF_KEY
+
+if TYPE_CHECKING:
+    from tunneler.config.load import Loaded
+    from tunneler.config.model import RoleConfig
+
+Model = TypeVar("Model", bound="RoleConfig")
+Function = Callable[..., Any]
+Decorator = Callable[[Function], Function]
+
+
+def _setting(key: str, **attributes: Any) -> Decorator:
+    """An option that sets a key; its parameter is the key, with ``__`` for the dot."""
+    return click.option(FLAG_OF_KEY[key], key.replace(".", "__"), default=None, **attributes)
+
+
+def _switch(key: str, value: bool, text: str) -> Decorator:
+    """A flag without a value: given, it sets the key to ``value``; not given, it sets nothing."""
+    return _setting(key, is_flag=True, flag_value=value, help=text)
+
+
+CONFIG_FILE = click.option(
+    "--config",
+    "config_files",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Configuration file (.yaml, .json or .env); repeatable.",
+)
+SERVER = _setting("server_addr", multiple=True, metavar="HOST:PORT", help="Server to link to; repeatable.")
+COMMON = (
+    _setting("tls.cert_file", metavar="FILE", help="Certificate (PEM)."),
+    _setting("tls.key_file", metavar="FILE", help="Private key (PEM)."),
+    _setting("tls.ca_file", metavar="FILE", help="Certificate authority (PEM) of the peers."),
+    _switch("tls.insecure", True, "Plaintext; loopback addresses only."),
+    CONFIG_FILE,
+    _setting("log.level", metavar="LEVEL", help="debug, info, warning or error."),
+    _setting("log.format", metavar="FORMAT", help="json, text or journal."),
+)
+OPTIONS_OF_ROLE: dict[Role, tuple[Decorator, ...]] = {
+    Role.CLIENT: (
+        SERVER,
+        _setting("target_cidr", multiple=True, metavar="CIDR", help="Network to capture; repeatable."),
+        _setting("listen_port", metavar="PORT", help="Port to which connections are redirected."),
+        _setting("exclude", multiple=True, metavar="CIDR", help="Network never captured; repeatable."),
+        _switch("capture.gateway", True, "Capture traffic routed through this host, too."),
+        _switch("capture.enabled", False, "Leave the packet filter rules to somebody else."),
+        _setting("client_id", metavar="ID", help="Name of this instance; made if not given."),
+        *COMMON,
+    ),
+    Role.SERVER: (
+        _setting("listen_addr", metavar="[HOST]:PORT", help="Where links arrive; :8081 if not given."),
+        *COMMON,
+    ),
+    Role.PROXY: (
+        SERVER,
+        _setting("proxy_id", metavar="ID", help="Name of this instance; the host's if not given."),
+        _setting("managed_cidr", multiple=True, metavar="CIDR", help="Network to serve; repeatable."),
+        _setting("routes", multiple=True, metavar="VIRTUAL=REAL", help="Explicit route; repeatable."),
+        *COMMON,
+    ),
+}
+
+
+def options_of(role: Role) -> Decorator:
+    """All flags of a role, in the order of its help."""
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(OPTIONS_OF_ROLE[role]):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def load(model: type[Model], parameters: dict[str, Any]) -> Loaded[Model]:
+    """Load a configuration from the parameters of a command, and print the warnings.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    from tunneler.config import load
+
+    flags = {name.replace("__", "."): value for name, value in parameters.items() if name != "config_files"}
+    loaded = load.load(model, parameters["config_files"], os.environ, flags)
+    program = program_of(click.get_current_context())
+    for warning in loaded.warnings:
+        report(program, f"warning: {warning}")
+    return loaded

@@ -1,0 +1,85 @@
+"""Listening sockets, and taking what arrives there."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+
+from tunneler.engine.reactor import READ, Reactor
+from tunneler.engine.sockets import TRY_AGAIN
+from tunneler.errors import TransportError
+from tunneler.observability.log import EventLog
+
+ACCEPTS_PER_TURN = 64
+BACKLOG = 4096
+"""What Linux allows by default (net.core.somaxconn since 5.4)."""
+
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Failures of accept(2) that leave the connection in the queue: trying again at once would spin."""
+
+_log = EventLog("acceptor")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a listening socket; an IPv6 one takes IPv6 only, so that both families can have the port.
+
+    Raises:
+        TransportError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise TransportError(
+            f"cannot listen on {host} port {port}: {error.strerror}; is another program using it?"
+        ) from error
+    return sock
+
+
+class Acceptor:
+    """Accepts connections from one listening socket; owns the socket."""
+
+    def __init__(
+        self, sock: socket.socket, reactor: Reactor, accepted: Callable[[socket.socket], None]
+    ) -> None:
+        self._sock = sock
+        self._reactor = reactor
+        self._accepted = accepted
+        self._paused = False
+        reactor.register(sock.fileno(), READ, self._ready)
+
+    def tick(self) -> None:
+        """Try again after file descriptors ran out."""
+        if self._paused:
+            self._paused = False
+            self._reactor.modify(self._sock.fileno(), READ)
+
+    def close(self) -> None:
+        self._reactor.unregister(self._sock.fileno())
+        self._sock.close()
+
+    def _ready(self, events: int) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                sock, _ = self._sock.accept()
+            except TRY_AGAIN:
+                return
+            except OSError as error:
+                if error.errno in EXHAUSTED:
+                    self._pause(error)
+                    return
+                continue  # the connection was gone before we took it: accept(2), ECONNABORTED and others
+            self._accepted(sock)
+
+    def _pause(self, error: OSError) -> None:
+        self._paused = True
+        self._reactor.modify(self._sock.fileno(), 0)
+        _log.error("accept_paused", error=error.strerror, hint="raise LimitNOFILE= or ulimit -n")

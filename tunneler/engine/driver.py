@@ -1,0 +1,141 @@
+"""Drives one link: bytes to frames to the core, and what the core queues back to bytes.
+
+Frames that are queued during a turn of the event loop leave together at its end; while the
+stream is congested they gather. There is no timer and no added delay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+from tunneler.addresses import Role
+from tunneler.errors import Code, LinkFault
+from tunneler.protocol.events import LinkEvent, PeerLeft
+from tunneler.protocol.frames import Bye, ConnectionFrame, Frame
+from tunneler.protocol.link import Link, Timing
+from tunneler.protocol.window import Budget
+from tunneler.transport.seam import BatchStream
+from tunneler.wire.codec import decode, encode
+
+clock = time.monotonic
+"""The one clock of the engine, in seconds; the core is only ever told what it says."""
+
+
+class LinkHandler(Protocol):
+    """What a role does about one link."""
+
+    def frame_received(self, frame: ConnectionFrame, now: float) -> None:
+        """Raises LinkFault when the link must end."""
+        ...
+
+    def link_event(self, event: LinkEvent, now: float) -> None:
+        """Raises LinkFault when the link must end."""
+        ...
+
+    def batch_sent(self) -> None:
+        """Frames have left the outbox."""
+        ...
+
+    def link_ended(self, code: Code, reason: str) -> None:
+        """The link is of no more use. Called exactly once, and last."""
+        ...
+
+
+class LinkDriver:
+    """See :class:`tunneler.transport.seam.BatchReceiver`."""
+
+    def __init__(
+        self,
+        stream: BatchStream,
+        local: Role,
+        instance: str,
+        timing: Timing,
+        budget: Budget | None = None,
+    ) -> None:
+        self.stream = stream
+        self._loop = asyncio.get_running_loop()
+        self._flush_scheduled = False
+        self._handler: LinkHandler | None = None
+        self.ended = False
+        self.link = Link(
+            local, stream.peer.identity.role, instance, timing, clock(), wake=self._wake, budget=budget
+        )
+
+    def start(self, handler: LinkHandler) -> None:
+        """Begin to act on what arrives; the handler exists only after the driver does."""
+        self._handler = handler
+
+    # From the transport.
+
+    def batch_received(self, batch: bytes) -> None:
+        now = clock()
+        self.link.heard(now)
+        try:
+            for frame in decode(batch):
+                if self._handler is None:
+                    return
+                self._dispatch(self._handler, frame, now)
+        except LinkFault as fault:
+            self.close(fault.code, str(fault))
+
+    def _dispatch(self, handler: LinkHandler, frame: Frame, now: float) -> None:
+        item = self.link.receive(frame)
+        if item is frame:  # of a connection, as it came
+            handler.frame_received(item, now)
+        elif item is not None:
+            handler.link_event(item, now)  # type: ignore[arg-type]
+            if type(item) is PeerLeft:
+                self._end(item.code, "the peer closed the link")
+
+    def room_made(self) -> None:
+        self._flush()
+
+    def stream_closed(self, error: Exception | None) -> None:
+        self._end(Code.LINK_LOST, str(error) if error else "the peer ended the stream")
+
+    # From the role.
+
+    def tick(self) -> None:
+        """Let time pass: heartbeats, and the death of a silent peer."""
+        if self.ended:
+            return
+        try:
+            self.link.tick(clock())
+        except LinkFault as fault:
+            self.close(fault.code, str(fault))
+
+    def close(self, code: Code, reason: str) -> None:
+        """End the link, and tell the peer why."""
+        if self.ended:
+            return
+        self._end(code, reason, farewell=Bye(code))
+
+    # Inside.
+
+    def _end(self, code: Code, reason: str, farewell: Bye | None = None) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            handler.link_ended(code, reason)
+        if farewell is not None and not self.stream.congested:
+            self.stream.send(encode((*self.link.take(clock()), farewell)))
+        self.stream.close()
+
+    def _wake(self) -> None:
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        if self.ended or self.stream.congested:
+            return
+        frames = self.link.take(clock())
+        if frames:
+            self.stream.send(encode(frames))
+            if self._handler is not None:
+                self._handler.batch_sent()

@@ -1,0 +1,62 @@
+"""Keeps one link to one server: dials, carries, and dials again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from tunneler.addresses import HostPort
+from tunneler.engine.backoff import Backoff
+from tunneler.engine.driver import clock
+from tunneler.engine.link_end import LinkEnd
+from tunneler.errors import Code, TransportError
+from tunneler.observability.log import EventLog
+from tunneler.transport.seam import BatchReceiver, BatchStream, Dialer
+
+HOPELESS = frozenset({Code.REPLACED, Code.VERSION, Code.DENIED, Code.LIMITED})
+"""Farewells after which an early new attempt would only meet the same answer."""
+
+_log = EventLog("keeper")
+
+
+class LinkKeeper:
+    """One server of the configuration, and the link to it while there is one.
+
+    Args:
+        make_end: builds this role's end of a new link.
+    """
+
+    def __init__(
+        self, server: HostPort, dialer: Dialer, backoff: Backoff, make_end: Callable[[BatchStream], LinkEnd]
+    ) -> None:
+        self.server = server
+        self.end: LinkEnd | None = None
+        self._dialer = dialer
+        self._backoff = backoff
+        self._make_end = make_end
+        self._farewell: Code | None = None
+
+    async def run(self) -> None:
+        """Keep the link until cancelled."""
+        while True:
+            started = clock()
+            self._farewell = None
+            try:
+                await self._dialer.run_link(self.server, self._attach)
+            except TransportError as error:
+                _log.warning("link_failed", server=self.server, error=error)
+            if self._farewell in HOPELESS:
+                pause = self._backoff.refused()
+            else:
+                pause = self._backoff.after(clock() - started)
+            _log.info("link_retry", server=self.server, seconds=round(pause, 3))
+            await asyncio.sleep(pause)
+
+    def ended(self, code: Code) -> None:
+        """The link's end tells how it ended."""
+        self._farewell = code
+        self.end = None
+
+    def _attach(self, stream: BatchStream) -> BatchReceiver:
+        self.end = self._make_end(stream)
+        return self.end.driver

@@ -1,0 +1,78 @@
+"""The process around a role: its event loop, its signals, its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from tunneler.errors import ExitStatus
+from tunneler.observability.log import EventLog
+
+TICK_SECONDS = 0.25
+"""How often deadlines are looked at: heartbeats, dials, idle connections."""
+
+_log = EventLog("process")
+
+
+def run_until_stopped(serve: Callable[[asyncio.Event], Awaitable[None]]) -> ExitStatus:
+    """Run a role until it has stopped.
+
+    The first SIGTERM or SIGINT sets the event: drain. The second ends the role at once. Both
+    are what an operator asked for, so both are a success.
+    """
+    import uvloop
+
+    _raise_file_limit()
+    gc.collect()
+    gc.freeze()  # what the imports made lives as long as the process: not worth a look each time
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, suppress(asyncio.CancelledError):
+        runner.run(_serve(serve))
+    return ExitStatus.OK
+
+
+async def _serve(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    stop = asyncio.Event()
+    role = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+
+    def requested(number: signal.Signals) -> None:
+        if stop.is_set():
+            _log.warning("stopped_at_once", signal=number.name)
+            if role is not None:
+                role.cancel()
+            return
+        _log.info("stop_requested", signal=number.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, requested, number)
+    await serve(stop)
+
+
+async def tick(*callbacks: Callable[[], None]) -> None:
+    """Call back regularly until cancelled."""
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        for callback in callbacks:
+            callback()
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event, but not longer than that; return whether it came."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _raise_file_limit() -> None:
+    """Each connection needs a file descriptor; the soft limit is for programs that use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,60 @@
+"""Readiness of local sockets: one epoll set, nested in the event loop.
+
+asyncio's ``add_reader`` cannot watch a socket for failure alone, and a relay must: a reset
+that arrives while reading is paused has to reach the other end. epoll reports EPOLLERR and
+EPOLLHUP whatever else was asked for (epoll_ctl(2)), so a mask of 0 is a useful one here.
+Nesting costs one more system call a turn, for all sockets together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+
+READ = select.EPOLLIN
+WRITE = select.EPOLLOUT
+FAILURE = select.EPOLLERR | select.EPOLLHUP
+
+EVENTS_PER_TURN = 256
+"""Sockets served before the event loop gets its turn (links, timers)."""
+
+Ready = Callable[[int], None]
+"""Called with the epoll events of a socket; must not block."""
+
+
+class Reactor:
+    """Calls back when sockets are ready, from the event loop that was running when it was opened."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._ready: dict[int, Ready] = {}
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._epoll.fileno(), self._turn)
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    def register(self, fd: int, mask: int, ready: Ready) -> None:
+        self._epoll.register(fd, mask)
+        self._ready[fd] = ready
+
+    def modify(self, fd: int, mask: int) -> None:
+        self._epoll.modify(fd, mask)
+
+    def unregister(self, fd: int) -> None:
+        """Stop watching; before the socket is closed, or its number may already be another's."""
+        del self._ready[fd]
+        self._epoll.unregister(fd)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        self._ready.clear()
+
+    def _turn(self) -> None:
+        for fd, events in self._epoll.poll(0, EVENTS_PER_TURN):
+            # An earlier callback of this turn may have closed this socket.
+            ready = self._ready.get(fd)
+            if ready is not None:
+                ready(events)

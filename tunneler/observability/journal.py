@@ -1,0 +1,87 @@
+"""Events into the systemd journal, with every field as a field of its own.
+
+``journalctl TUNNELER_CONNECTION=…`` follows one connection, ``journalctl MESSAGE_ID=…`` one kind
+of event. Imported only when the journal is what the operator wants.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import uuid
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from tunneler.errors import ConfigError
+from tunneler.observability.log import EventHandler
+from tunneler.observability.rendering import plain, sentence
+
+try:
+    from systemd.journal import sendv
+except ImportError as error:
+    advice = "install systemd-python, or choose json or text"
+    raise ConfigError("log.format", "", f"journal is not available ({error}); {advice}") from error
+
+SOCKET = Path("/run/systemd/journal/socket")
+
+MESSAGE_ID_NAMESPACE = uuid.UUID("02a794d2-f6f8-471c-858c-74cc71fc78b0")
+"""MESSAGE_ID of an event is the version 5 UUID of its name under this one (chosen once, at random)."""
+
+MAX_FIELD_NAME = 64
+"""journald drops fields with longer names (journal_field_valid in systemd's journal-util.c)."""
+
+# syslog(3); journald sorts and colours by it.
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+_DEBUG_PRIORITY = 7
+
+
+class JournalHandler(EventHandler):
+    """Sends each event to journald as one datagram; what journald does not take is lost."""
+
+    def __init__(self, role: str) -> None:
+        """Raises ConfigError when no journald listens: libsystemd itself would drop all in silence."""
+        super().__init__(role)
+        if not SOCKET.is_socket():
+            raise ConfigError("log.format", "", f"journal needs journald at {SOCKET}; choose json or text")
+
+    def take(self, record: logging.LogRecord, event: str, fields: Mapping[str, object]) -> None:
+        entry: dict[str, object] = {
+            "MESSAGE": sentence(event, fields),
+            "MESSAGE_ID": message_id(event),
+            "PRIORITY": priority(record.levelno),
+            "SYSLOG_IDENTIFIER": f"tunneler-{self.role}",
+            "TUNNELER_ROLE": self.role,
+            "TUNNELER_EVENT": event,
+        }
+        for name, value in fields.items():
+            key = field_name(name)
+            entry[f"{key}_" if key in entry else key] = plain(value)
+        # While journald restarts, or is overrun, there is nobody to tell.
+        with contextlib.suppress(OSError):
+            # Not send(), which finds its caller by reading source files, for every event.
+            sendv(*(_assignment(name, value) for name, value in entry.items()))
+
+
+def field_name(name: str) -> str:
+    """``connection`` becomes ``TUNNELER_CONNECTION``."""
+    return ("TUNNELER_" + re.sub(r"[^A-Z0-9_]", "_", name.upper()))[:MAX_FIELD_NAME]
+
+
+def priority(level: int) -> int:
+    """The syslog priority of a level of the logging module."""
+    return next((number for least, number in _PRIORITIES if level >= least), _DEBUG_PRIORITY)
+
+
+@lru_cache(maxsize=256)
+def message_id(event: str) -> str:
+    """Thirty-two hex digits that name this kind of event, the same on every host."""
+    return uuid.uuid5(MESSAGE_ID_NAMESPACE, event).hex
+
+
+def _assignment(name: str, value: object) -> bytes:
+    """As sd_journal_sendv(3) takes it: it deals with line ends itself, but wants UTF-8."""
+    if value is None or isinstance(value, bool):
+        value = {None: "null", True: "true", False: "false"}[value]
+    return f"{name}={value}".encode("utf-8", "backslashreplace")

@@ -1,0 +1,212 @@
+"""The event log: what happened, as one line each, on top of the standard library's logging.
+
+An event has a snake_case name (``connection_opened``) and fields. A line is written, by one
+unbuffered write, when the call returns. Whatever libraries log goes through the same format, as
+the event ``library_message``.
+
+Logging never ends a role. Lines that a full disk or a closed pipe refuses are counted, and
+``log_lines_lost`` says how many there were as soon as lines can be written again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from tunneler.errors import ConfigError
+from tunneler.observability.rendering import json_line, text_line
+
+Format = Literal["json", "text", "journal"]
+Renderer = Callable[[float, str, str, str, Mapping[str, object]], str]
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+LIBRARY_MESSAGE = "library_message"
+
+FILE_MODE = 0o640
+"""Of a log file that is made here: peers and targets are nobody else's business."""
+
+CLOSED = -1
+"""Not a descriptor: a thread that comes late must not write into whatever was opened since."""
+
+_STANDARD_OUTPUTS = {"stdout": 1, "stderr": 2}
+_RENDERERS: Mapping[str, Renderer] = {"json": json_line, "text": text_line}
+
+
+class EventRecord(logging.LogRecord):
+    """A log record of an event of ours; ``fields`` are as the caller gave them."""
+
+    def __init__(self, name: str, level: int, event: str, fields: Mapping[str, object]) -> None:
+        super().__init__(name, level, "", 0, event, None, None)
+        self.fields = fields
+
+
+class EventLog:
+    """Where one part of the program reports its events."""
+
+    __slots__ = ("_logger",)
+
+    def __init__(self, name: str) -> None:
+        """Args: name: of the logger, under ``tunneler``; lines do not show it."""
+        self._logger = logging.getLogger(f"tunneler.{name}")
+
+    @property
+    def enabled_for_debug(self) -> bool:
+        """Whether to bother computing fields for :meth:`debug`."""
+        return self._logger.isEnabledFor(logging.DEBUG)
+
+    def debug(self, event: str, /, **fields: object) -> None:
+        if self._logger.isEnabledFor(logging.DEBUG):
+            self._logger.handle(EventRecord(self._logger.name, logging.DEBUG, event, fields))
+
+    def info(self, event: str, /, **fields: object) -> None:
+        if self._logger.isEnabledFor(logging.INFO):
+            self._logger.handle(EventRecord(self._logger.name, logging.INFO, event, fields))
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        if self._logger.isEnabledFor(logging.WARNING):
+            self._logger.handle(EventRecord(self._logger.name, logging.WARNING, event, fields))
+
+    def error(self, event: str, /, **fields: object) -> None:
+        if self._logger.isEnabledFor(logging.ERROR):
+            self._logger.handle(EventRecord(self._logger.name, logging.ERROR, event, fields))
+
+
+class EventHandler(logging.Handler):
+    """Base of what takes events somewhere; it makes events of the records of libraries."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self.role = role
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never raises: a caller cannot do anything about a log that fails."""
+        if isinstance(record, EventRecord):
+            self.take(record, record.msg, record.fields)
+        else:
+            self.take(record, LIBRARY_MESSAGE, _fields_of_library(record))
+
+    def take(self, record: logging.LogRecord, event: str, fields: Mapping[str, object]) -> None:
+        raise NotImplementedError
+
+
+class LineHandler(EventHandler):
+    """Writes each event as one line to a file descriptor, which it owns unless it is standard."""
+
+    def __init__(self, role: str, render: Renderer, descriptor: int) -> None:
+        super().__init__(role)
+        self._render = render
+        self._descriptor = descriptor
+        self._lost = 0
+        self._mid_line = False
+
+    def take(self, record: logging.LogRecord, event: str, fields: Mapping[str, object]) -> None:
+        line = self._render(record.created, level_name(record), self.role, event, fields)
+        if self._lost:
+            line = self._notice() + line
+        if self._mid_line:
+            line = "\n" + line
+        content = memoryview(line.encode("ascii"))
+        try:
+            while content:
+                content = content[os.write(self._descriptor, content) :]
+                self._mid_line = bool(content)
+        except OSError:
+            # A full disk or pipe, or nobody reads any more.
+            self._lost += 1
+        else:
+            self._lost = 0
+
+    def close(self) -> None:
+        self.acquire()
+        try:
+            descriptor, self._descriptor = self._descriptor, CLOSED
+        finally:
+            self.release()
+        if descriptor not in (CLOSED, *_STANDARD_OUTPUTS.values()):
+            os.close(descriptor)
+        super().close()
+
+    def _notice(self) -> str:
+        return self._render(time.time(), "warning", self.role, "log_lines_lost", {"count": self._lost})
+
+
+_installed: EventHandler | None = None
+
+
+def configure(role: str, level: str, format: Format, output: str) -> None:
+    """Send every event of this process, and every message of a library, to one place.
+
+    Calling it again replaces what was configured before, and opens a file anew (as after
+    logrotate moved it); when it raises, the log goes on as it was.
+
+    Args:
+        role: stamped on every line.
+        level: the least that is shown: debug, info, warning or error.
+        format: ``journal`` speaks to journald directly, and ``output`` does not matter.
+        output: stdout, stderr, or the path of a file to append to.
+
+    Raises:
+        ConfigError: an unknown level or format, a file that cannot be opened, or no journal.
+    """
+    global _installed
+    if level not in LEVELS:
+        raise ConfigError("log.level", "", f"expected {', '.join(LEVELS)}, not {level!r}")
+    handler = _handler(role, format, output)
+    # What no format shows need not be found out for each record ("Optimization" in the logging HOWTO).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    if hasattr(logging, "logAsyncioTasks"):  # Python 3.12
+        logging.logAsyncioTasks = False
+    logging.captureWarnings(capture=True)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(LEVELS[level])
+    old, _installed = _installed, handler
+    if old is not None:
+        root.removeHandler(old)
+        old.close()
+
+
+def level_name(record: logging.LogRecord) -> str:
+    return record.levelname.lower()
+
+
+def _handler(role: str, format: str, output: str) -> EventHandler:
+    if format == "journal":
+        from tunneler.observability.journal import JournalHandler
+
+        return JournalHandler(role)
+    if format not in _RENDERERS:
+        raise ConfigError("log.format", "", f"expected json, text or journal, not {format!r}")
+    if output in _STANDARD_OUTPUTS:
+        # What was printed before belongs above the first line.
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        return LineHandler(role, _RENDERERS[format], _STANDARD_OUTPUTS[output])
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        return LineHandler(role, _RENDERERS[format], os.open(output, flags, FILE_MODE))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        wanted = "expected stdout, stderr or a file that this user can write"
+        raise ConfigError("log.output", "", f"{wanted}; {output!r}: {reason}") from error
+
+
+def _fields_of_library(record: logging.LogRecord) -> dict[str, object]:
+    try:
+        message = record.getMessage()
+    except Exception:  # noqa: BLE001 - a library's wrong format string is no reason to fail
+        message = str(record.msg)
+    fields: dict[str, object] = {"logger": record.name, "message": message}
+    if record.exc_info:
+        fields["exception"] = logging.Formatter().formatException(record.exc_info)
+    return fields

@@ -1,0 +1,323 @@
+"""The server's table: which connection runs between which client and which proxy.
+
+Every frame is checked against the link it came by: a connection belongs to the client link
+that opened it and the proxy link it was given to, and a third party that names it has broken
+the protocol. A fault on one connection ends that connection at both ends; a fault that no
+honest peer can commit (:class:`LinkFault`) is left to the caller, who closes the link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tunneler.addresses import ConnectionId, Role, Route
+from tunneler.errors import Code, ConnectionFault, LinkFault
+from tunneler.protocol.deadlines import Deadlines
+from tunneler.protocol.events import RelayClosed, RelayEvent, RelayOpened, RelayRefused, RelayRouted
+from tunneler.protocol.frames import (
+    Ack,
+    ConnectionFrame,
+    Data,
+    Drain,
+    Fin,
+    Open,
+    OpenResult,
+    Party,
+    Reset,
+    RoutesResult,
+)
+from tunneler.protocol.relay_connection import Direction, RelayConnection, RelayLink
+from tunneler.protocol.routing import Group, RouteTable
+from tunneler.protocol.window import Budget
+
+
+class RelayLimits(NamedTuple):
+    """What one server holds at most; seconds for the timeouts (idle 0: never)."""
+
+    connections: int
+    connections_per_link: int
+    routes_per_proxy: int
+    opening_timeout: float
+    idle_timeout: float
+
+
+class Relay:
+    """All links and connections of one server.
+
+    Args:
+        budget: bytes the server may hold for all connections; the outboxes of its links give
+            back to the same budget.
+    """
+
+    def __init__(self, limits: RelayLimits, budget: Budget) -> None:
+        self._limits = limits
+        self._budget = budget
+        self._links: dict[Party, RelayLink] = {}
+        self._routes = RouteTable[RelayLink]()
+        self._opening = Deadlines[ConnectionId](limits.opening_timeout)
+        self._idle = Deadlines[ConnectionId](limits.idle_timeout)
+        self._capped: set[tuple[ConnectionId, Direction]] = set()
+        self.connections: dict[ConnectionId, RelayConnection] = {}
+        self.draining = False
+        self._receivers: dict[type, Callable[[RelayLink, Any, float], RelayEvent | None]] = {
+            Open: self._receive_open,
+            OpenResult: self._receive_open_result,
+            Data: self._receive_data,
+            Fin: self._receive_fin,
+            Ack: self._receive_ack,
+            Reset: self._receive_reset,
+        }
+
+    # Links.
+
+    @property
+    def links(self) -> tuple[RelayLink, ...]:
+        return tuple(self._links.values())
+
+    def attach(self, link: RelayLink, now: float) -> tuple[RelayLink | None, list[RelayEvent]]:
+        """Take a link on; return the older link of the same party that it replaces, and what that ended."""
+        older = self._links.get(link.party)
+        events = self.detach(older, Code.REPLACED, now) if older else []
+        self._links[link.party] = link
+        if self.draining:
+            link.outbox.put_control(Drain())
+        return older, events
+
+    def detach(self, link: RelayLink, code: Code, now: float) -> list[RelayEvent]:
+        """Forget a link: its routes are withdrawn, its connections reset at their other end."""
+        if self._links.get(link.party) is not link:
+            return []
+        del self._links[link.party]
+        self._routes.withdraw(link)
+        return [
+            self._end(name, code, tell=self._other_end(self.connections[name], link), now=now)
+            for name in list(link.connections)
+        ]
+
+    def announce(self, link: RelayLink, group: str, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+        """Take a proxy's routes; answer it, and return the ones in conflict.
+
+        Raises:
+            LinkFault: more routes than one proxy may announce.
+        """
+        if len(routes) > self._limits.routes_per_proxy:
+            raise LinkFault(
+                f"{len(routes)} routes announced, {self._limits.routes_per_proxy} allowed", Code.LIMITED
+            )
+        conflicts = self._routes.announce(link, Group(link.party.identity, group), routes)
+        link.outbox.put_control(RoutesResult(conflicts))
+        return conflicts
+
+    def drain(self) -> None:
+        """Take no new connection, and say so to every link."""
+        self.draining = True
+        for link in self._links.values():
+            link.outbox.put_control(Drain())
+
+    # Frames.
+
+    def receive(self, link: RelayLink, frame: ConnectionFrame, now: float) -> RelayEvent | None:
+        """Act on one frame of a connection.
+
+        Raises:
+            LinkFault: no honest peer of this role sends this; the link is to be closed.
+        """
+        try:
+            return self._receivers[type(frame)](link, frame, now)
+        except ConnectionFault as fault:
+            if frame.connection not in self.connections:
+                link.outbox.put(Reset(frame.connection, fault.code))
+                return None
+            return self._end(frame.connection, fault.code, now=now, fault=fault)
+
+    def _receive_open(self, link: RelayLink, frame: Open, now: float) -> RelayEvent | None:
+        if link.role is not Role.CLIENT:
+            raise LinkFault(f"a {link.role} may not send Open")
+        code, proxy = self._admit(link, frame)
+        if proxy is None:
+            link.outbox.put_control(OpenResult(frame.connection, code))
+            return RelayRefused(frame.connection, link.party, None, frame.source, frame.destination, code)
+        entry = RelayConnection(frame, link, proxy, self._budget, now)
+        self.connections[frame.connection] = entry
+        link.connections.add(frame.connection)
+        proxy.connections.add(frame.connection)
+        self._opening.add(frame.connection, now)
+        if not frame.keepalive:
+            self._idle.add(frame.connection, now)
+        limit = self._grant(frame.connection, entry.down, frame.limit)
+        proxy.outbox.put_control(frame._replace(limit=limit, client=link.party))
+        return RelayRouted(frame.connection, link.party, proxy.party, frame.source, frame.destination)
+
+    def _admit(self, link: RelayLink, frame: Open) -> tuple[Code, RelayLink | None]:
+        """Decide about a new connection: the proxy that is to have it, or why there is none."""
+        entry = self.connections.get(frame.connection)
+        if entry is not None:
+            if entry.client is link:
+                raise ConnectionFault("Open of a connection that is open")
+            return Code.CONFLICT, None
+        if self.draining or link.draining:
+            return Code.DRAINING, None
+        limits = self._limits
+        if (
+            len(self.connections) >= limits.connections
+            or len(link.connections) >= limits.connections_per_link
+        ):
+            return Code.LIMITED, None
+        members = self._routes.members(frame.destination.address)
+        if not members:
+            return Code.NO_ROUTE, None
+        ready = [proxy for proxy in members if not proxy.draining]
+        if not ready:
+            return Code.DRAINING, None
+        return Code.OK, min(ready, key=lambda proxy: len(proxy.connections))
+
+    def _receive_open_result(self, link: RelayLink, frame: OpenResult, now: float) -> RelayEvent | None:
+        entry = self._entry_of(link, frame)
+        if entry is None:
+            return None
+        if link is not entry.proxy:
+            raise LinkFault(f"a {link.role} may not send OpenResult")
+        if entry.established:
+            raise ConnectionFault("OpenResult a second time")
+        if frame.code is not Code.OK:
+            entry.client.outbox.put_control(frame._replace(proxy=link.party))
+            return self._end(frame.connection, frame.code, tell=(), now=now)
+        entry.established = True
+        self._opening.discard(frame.connection)
+        limit = self._grant(frame.connection, entry.up, frame.limit)
+        entry.client.outbox.put_control(frame._replace(limit=limit, proxy=link.party))
+        request = entry.request
+        return RelayOpened(
+            frame.connection, entry.client.party, link.party, request.source, request.destination
+        )
+
+    def _receive_data(self, link: RelayLink, frame: Data, now: float) -> RelayEvent | None:
+        entry = self._entry_of(link, frame)
+        if entry is None:
+            self._answer_unknown(link, frame.connection)
+            return None
+        direction = self._direction_from(entry, link)
+        repeated = direction.sequence.accept_data(frame.offset, len(frame.payload))
+        self._idle.touch(frame.connection, now)
+        if not repeated:
+            direction.receiver.outbox.put(frame)
+        elif repeated < len(frame.payload):
+            fresh = Data(frame.connection, frame.offset + repeated, frame.payload[repeated:])
+            direction.receiver.outbox.put(fresh)
+        return None
+
+    def _receive_fin(self, link: RelayLink, frame: Fin, now: float) -> RelayEvent | None:
+        entry = self._entry_of(link, frame)
+        if entry is None:
+            self._answer_unknown(link, frame.connection)
+            return None
+        direction = self._direction_from(entry, link)
+        if direction.sequence.accept_fin(frame.offset):
+            direction.receiver.outbox.put(frame)
+        return None
+
+    def _receive_ack(self, link: RelayLink, frame: Ack, now: float) -> RelayEvent | None:
+        entry = self._entry_of(link, frame)
+        if entry is None:
+            return None
+        if not entry.established:
+            raise ConnectionFault("Ack before OpenResult")
+        direction = entry.up if link is entry.proxy else entry.down
+        ack = direction.acknowledge(frame)
+        if direction.capped:
+            self._capped.add((frame.connection, direction))
+        direction.sender.outbox.put_control(ack)
+        self._idle.touch(frame.connection, now)
+        return self._end(frame.connection, Code.OK, tell=(), now=now) if entry.finished else None
+
+    def _receive_reset(self, link: RelayLink, frame: Reset, now: float) -> RelayEvent | None:
+        entry = self._entry_of(link, frame)
+        if entry is None:
+            return None
+        link.outbox.drop(frame.connection)
+        return self._end(frame.connection, frame.code, tell=self._other_end(entry, link), now=now)
+
+    def _answer_unknown(self, link: RelayLink, connection: ConnectionId) -> None:
+        # Data crossed a RESET on its way: a normal race. The answer ends it on that side too.
+        link.outbox.put_control(Reset(connection, Code.UNKNOWN_CONNECTION))
+
+    # Time, and room.
+
+    def sent(self) -> None:
+        """Bytes have left an outbox: allow senders more where memory held them back."""
+        for name, direction in tuple(self._capped):
+            before = direction.sequence.limit
+            after = direction.allow(name)
+            if after > before:
+                direction.sender.outbox.put_control(Ack(name, direction.acknowledged, after))
+            if not direction.capped:
+                self._capped.discard((name, direction))
+
+    def expire(self, now: float) -> list[RelayEvent]:
+        """End what has waited too long, at both ends."""
+        ended = [(name, Code.TIMEOUT) for name in self._opening.expired(now)]
+        ended += [(name, Code.IDLE) for name in self._idle.expired(now)]
+        return [self._end(name, code, now=now) for name, code in ended if name in self.connections]
+
+    def reset_all(self, code: Code, now: float) -> list[RelayEvent]:
+        """End every connection, at both ends."""
+        return [self._end(name, code, now=now) for name in list(self.connections)]
+
+    # Inside.
+
+    def _entry_of(self, link: RelayLink, frame: ConnectionFrame) -> RelayConnection | None:
+        entry = self.connections.get(frame.connection)
+        if entry is not None and link is not entry.client and link is not entry.proxy:
+            raise LinkFault(f"{type(frame).__name__} for a connection of other parties", Code.DENIED)
+        return entry
+
+    def _direction_from(self, entry: RelayConnection, link: RelayLink) -> Direction:
+        if link is entry.client:
+            return entry.up
+        if not entry.established:
+            raise ConnectionFault("data before OpenResult")
+        return entry.down
+
+    def _other_end(self, entry: RelayConnection, link: RelayLink) -> tuple[RelayLink, ...]:
+        return (entry.proxy if link is entry.client else entry.client,)
+
+    def _grant(self, name: ConnectionId, direction: Direction, limit: int) -> int:
+        allowed = direction.grant(limit, name)
+        if direction.capped:
+            self._capped.add((name, direction))
+        return allowed
+
+    def _end(
+        self,
+        name: ConnectionId,
+        code: Code,
+        *,
+        now: float,
+        tell: tuple[RelayLink, ...] | None = None,
+        fault: ConnectionFault | None = None,
+    ) -> RelayEvent:
+        """Forget a connection; reset it at the ends in ``tell`` (default: both)."""
+        entry = self.connections.pop(name)
+        client, proxy, request = entry.client, entry.proxy, entry.request
+        for link in (client, proxy) if tell is None else tell:
+            link.outbox.put(Reset(name, code))
+        client.connections.discard(name)
+        proxy.connections.discard(name)
+        self._opening.discard(name)
+        self._idle.discard(name)
+        self._capped -= {(name, entry.up), (name, entry.down)}
+        entry.release()
+        if not entry.established:
+            return RelayRefused(name, client.party, proxy.party, request.source, request.destination, code)
+        return RelayClosed(
+            name,
+            client.party,
+            proxy.party,
+            request.destination,
+            code,
+            bytes_up=entry.up.sequence.received,
+            bytes_down=entry.down.sequence.received,
+            duration=now - entry.opened,
+            fault=fault,
+        )

@@ -1,0 +1,114 @@
+"""One connection as the server sees it: two directions that pass through.
+
+The server checks what the two ends may assume of each other (order, limits, FIN), and holds
+no more of any connection than its own memory allows: towards the sender it may lower the
+receiver's limit, and raises it again as bytes leave. It never promises what the receiver did
+not.
+"""
+
+from __future__ import annotations
+
+from tunneler.addresses import ConnectionId, Role
+from tunneler.errors import ConnectionFault
+from tunneler.protocol.frames import Ack, Open, Party
+from tunneler.protocol.outbox import Outbox
+from tunneler.protocol.window import FLOOR, Budget, Sequence
+
+
+class RelayLink:
+    """A client's or a proxy's link, as the relay knows it."""
+
+    __slots__ = ("connections", "draining", "outbox", "party")
+
+    def __init__(self, party: Party, outbox: Outbox) -> None:
+        self.party = party
+        self.outbox = outbox
+        self.connections: set[ConnectionId] = set()
+        self.draining = False
+
+    @property
+    def role(self) -> Role:
+        return self.party.identity.role
+
+
+class Direction:
+    """Bytes from one end to the other, through here."""
+
+    __slots__ = ("_budget", "acknowledged", "finished", "granted", "receiver", "sender", "sequence")
+
+    def __init__(self, sender: RelayLink, receiver: RelayLink, budget: Budget) -> None:
+        self.sender = sender
+        self.receiver = receiver
+        self.sequence = Sequence(FLOOR)
+        self.granted = FLOOR
+        self.acknowledged = 0
+        self.finished = False
+        self._budget = budget
+        budget.connections += 1
+        budget.outstanding += FLOOR
+
+    @property
+    def capped(self) -> bool:
+        """Whether the sender was told less than the receiver allows."""
+        return self.sequence.limit < self.granted
+
+    def grant(self, limit: int, connection: ConnectionId) -> int:
+        """Take a limit from the receiver; return the limit to tell the sender."""
+        self.granted = max(self.granted, limit)
+        return self.allow(connection)
+
+    def allow(self, connection: ConnectionId) -> int:
+        """Allow the sender what the receiver granted and our memory has room for."""
+        budget, sequence = self._budget, self.sequence
+        sent_on = sequence.received - self.receiver.outbox.queued_bytes(connection)
+        least = min(self.granted, sent_on + FLOOR)
+        wanted = min(self.granted, sent_on + budget.share)
+        limit = max(least, min(wanted, sequence.limit + budget.free))
+        if limit > sequence.limit:
+            budget.outstanding += limit - sequence.limit
+            sequence.limit = limit
+        return sequence.limit
+
+    def acknowledge(self, frame: Ack) -> Ack:
+        """Take the receiver's ACK; return the one to pass on.
+
+        Raises:
+            ConnectionFault: it covers what was never sent.
+        """
+        fin = self.sequence.fin
+        end = self.sequence.received if fin is None else fin + 1
+        if frame.offset > end:
+            raise ConnectionFault(f"ACK of {frame.offset}, but only {end} was sent")
+        self.acknowledged = max(self.acknowledged, frame.offset)
+        self.finished = fin is not None and self.acknowledged == end
+        return Ack(frame.connection, frame.offset, self.grant(frame.limit, frame.connection))
+
+    def release(self) -> None:
+        """Give back what was promised and not used; what is queued is given back as it leaves."""
+        self._budget.outstanding -= self.sequence.limit - self.sequence.received
+        self._budget.connections -= 1
+
+
+class RelayConnection:
+    """The server's entry for one connection."""
+
+    __slots__ = ("client", "down", "established", "opened", "proxy", "request", "up")
+
+    def __init__(
+        self, request: Open, client: RelayLink, proxy: RelayLink, budget: Budget, now: float
+    ) -> None:
+        self.request = request
+        self.client = client
+        self.proxy = proxy
+        self.up = Direction(client, proxy, budget)
+        self.down = Direction(proxy, client, budget)
+        self.established = False
+        self.opened = now
+
+    @property
+    def finished(self) -> bool:
+        return self.up.finished and self.down.finished
+
+    def release(self) -> None:
+        self.up.release()
+        self.down.release()

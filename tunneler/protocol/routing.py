@@ -1,0 +1,89 @@
+"""Which proxies serve an address: longest prefix over everything that proxies announce.
+
+A *claim* is a group of proxies that put the same real prefix behind a virtual one. Several
+claims to one virtual prefix are a conflict: the oldest is in force, the others wait, and
+whoever announced them is told. Nothing is resolved silently, and nothing flaps when a
+conflicting proxy comes back.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, TypeVar
+
+from tunneler.addresses import Address, Identity, Network, PrefixTable, Route
+
+Member = TypeVar("Member")
+
+
+class Group(NamedTuple):
+    """Proxies that serve the same networks on purpose.
+
+    The name alone would let any proxy join any group; the identity is certified.
+    """
+
+    identity: Identity
+    name: str
+
+
+class _Claim(NamedTuple, Generic[Member]):
+    group: Group
+    real: Network
+    members: list[Member]
+
+
+class RouteTable(Generic[Member]):
+    """Virtual prefixes and the members that serve them; a member is whatever the caller routes to."""
+
+    def __init__(self) -> None:
+        self._claims = PrefixTable[list[_Claim[Member]]]()
+        self._routes: dict[Member, tuple[Group, tuple[Route, ...]]] = {}
+
+    def announce(self, member: Member, group: Group, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+        """Replace what a member announced before; return the routes that are in conflict."""
+        self.withdraw(member)
+        self._routes[member] = (group, routes)
+        return tuple(route for route in routes if not self._claim(member, group, route))
+
+    def withdraw(self, member: Member) -> None:
+        """Forget a member's routes; the next claim to each prefix comes into force."""
+        group, routes = self._routes.pop(member, (None, ()))
+        for route in routes:
+            claims = self._claims.get(route.virtual) or []
+            for claim in claims:
+                if (claim.group, claim.real) == (group, route.real) and member in claim.members:
+                    claim.members.remove(member)
+            claims[:] = [claim for claim in claims if claim.members]
+            if not claims and self._claims.get(route.virtual) is not None:
+                del self._claims[route.virtual]
+
+    def members(self, address: Address) -> list[Member]:
+        """Who serves an address; empty when nobody does."""
+        claims = self._claims.longest_match(address)
+        return claims[0].members if claims else []
+
+    def _claim(self, member: Member, group: Group, route: Route) -> bool:
+        """Enter one route; return whether it is in force."""
+        claims = self._claims.get(route.virtual)
+        if claims is None:
+            claims = self._claims[route.virtual] = []
+        for position, claim in enumerate(claims):
+            if (claim.group, claim.real) == (group, route.real):
+                if member not in claim.members:
+                    claim.members.append(member)
+                return position == 0
+        claims.append(_Claim(group, route.real, [member]))
+        return len(claims) == 1
+
+
+class Translation:
+    """A proxy's last word on its network: virtual to real, and nothing outside its routes."""
+
+    def __init__(self, routes: tuple[Route, ...]) -> None:
+        self._routes = PrefixTable[Route]()
+        for route in routes:
+            self._routes[route.virtual] = route
+
+    def real(self, address: Address) -> Address | None:
+        """The target's address; None when no route of ours covers it."""
+        route = self._routes.longest_match(address)
+        return route.translate(address) if route else None

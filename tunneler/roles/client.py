@@ -1,0 +1,180 @@
+"""The client: captures connections on its network and hands them to a server.
+
+listen on the capture port  →  install the rules  →  keep a link to each server
+accept  →  original destination  →  is it ours?  →  pick a link  →  OPEN  →  splice
+stop: remove the rules, close the listeners, let connections finish, leave
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
+from itertools import count
+
+from tunneler.addresses import ConnectionId, Endpoint, FourTuple, Role
+from tunneler.capture.original import DestinationCheck, accepted_at, original_destination
+from tunneler.capture.rules import CapturePlan
+from tunneler.capture.select import backend, plan_for
+from tunneler.config.model import ClientConfig
+from tunneler.engine.acceptor import Acceptor, listen
+from tunneler.engine.link_end import LinkEnd
+from tunneler.engine.process import run_until_stopped
+from tunneler.engine.sockets import prepare, reset
+from tunneler.engine.splice import Splice
+from tunneler.errors import CaptureError, ExitStatus
+from tunneler.protocol.frames import Open, Party
+from tunneler.roles.dialing import DialingRole
+
+
+def run(config: ClientConfig) -> ExitStatus:
+    """Be a client until stopped.
+
+    Raises:
+        TunnelerError: it cannot start.
+    """
+
+    async def serve(stop: asyncio.Event) -> None:
+        await Client(config).serve(stop)
+
+    return run_until_stopped(serve)
+
+
+class Client(DialingRole):
+    """See the module."""
+
+    _config: ClientConfig
+
+    def __init__(self, config: ClientConfig) -> None:
+        super().__init__(
+            Role.CLIENT,
+            config.client_id,
+            config,
+            accepts_opens=False,
+            opening_timeout=config.timeouts.open,
+        )
+        self._plan = _plan_of(config)
+        self._check = DestinationCheck(self._plan)
+        self._counter = count()
+        self._spares_keepalive = config.timeouts.idle_spares_keepalive and config.tcp_keepalive.enabled
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Capture and carry connections until asked to stop."""
+        with ExitStack() as capturing:
+            for host in self._listening_hosts():
+                acceptor = Acceptor(listen(host, self._plan.listen_port), self._reactor, self._accepted)
+                capturing.callback(acceptor.close)
+            capturing.enter_context(self._rules())
+            await self.keep_links(stop, before_drain=capturing.close)
+
+    # Capture.
+
+    def _listening_hosts(self) -> list[str]:
+        """Where captured connections arrive.
+
+        REDIRECT sends this host's own to a loopback address, and a gateway's to the address of
+        the interface that they came in by (iptables-extensions(8)).
+        """
+        hosts = ["0.0.0.0"] if self._plan.gateway else ["127.0.0.1"]
+        if socket.has_ipv6 and os.path.exists("/proc/net/if_inet6"):
+            hosts.append("::" if self._plan.gateway else "::1")
+        return hosts
+
+    @contextmanager
+    def _rules(self) -> Iterator[None]:
+        """Install the capture rules, and remove them in any case."""
+        if not self._config.capture.enabled:
+            yield
+            return
+        filter_ = backend(self._config.capture.backend)
+        try:
+            filter_.install(self._plan)
+            networks = " ".join(map(str, self._plan.networks))
+            self._log.info("capture_installed", backend=filter_.name, networks=networks)
+            yield
+        finally:
+            try:
+                filter_.remove()
+                self._log.info("capture_removed", backend=filter_.name)
+            except CaptureError as error:
+                self._log.error("capture_not_removed", error=error, hint="run: tunneler capture remove")
+
+    def _accepted(self, sock: socket.socket) -> None:
+        """Take one captured connection, or refuse it."""
+        try:
+            source = Endpoint.of(*sock.getpeername()[:2])
+            original = original_destination(sock)
+            refusal = self._check.refuse_reason(original, accepted_at(sock))
+        except (CaptureError, OSError) as error:
+            self._log.warning("capture_refused", reason=error)
+            reset(sock)
+            return
+        if refusal is not None:
+            self._log.warning("capture_refused", source=source, original_target=original, reason=refusal)
+            reset(sock)
+            return
+        self._carry(sock, source, original)
+
+    def _carry(self, sock: socket.socket, source: Endpoint, original: Endpoint) -> None:
+        salt = f"{self._config.client_id}/{next(self._counter)}".encode()
+        connection = FourTuple(source, original).connection_id(salt)
+        end = self._pick(connection)
+        reason = "no link to a server" if end is None else None
+        if self.connection_count >= self._config.limits.max_connections:
+            reason = "limits.max_connections reached"
+        if end is None or reason is not None:
+            self._log.warning(
+                "connection_refused",
+                connection=connection,
+                source=source,
+                original_target=original,
+                cause=reason,
+            )
+            reset(sock)
+            return
+        self._log.debug(
+            "connection_captured", connection=connection, source=source, original_target=original
+        )
+        try:
+            prepare(sock, self._config.tcp_keepalive)
+        except OSError:  # it was reset before we looked
+            sock.close()
+            return
+        request = Open(connection, source, original, limit=0, keepalive=self._spares_keepalive)
+        end.open(request, sock, watch_idle=not self._spares_keepalive)
+
+    def _pick(self, connection: ConnectionId) -> LinkEnd | None:
+        """The link for a connection: the same for the same id while the same links are up.
+
+        Rendezvous hashing (Thaler and Ravishankar, 1998): losing a server moves only its own.
+        """
+        ends = [end for end in self.ends if end.usable]
+        if len(ends) < 2:
+            return ends[0] if ends else None
+        return max(ends, key=lambda end: sha256(connection + str(end.driver.stream.peer).encode()).digest())
+
+    # Connections.
+
+    def connection_opened(self, end: LinkEnd, splice: Splice, proxy: Party | None) -> None:
+        request = splice.request
+        self._log.info(
+            "connection_opened",
+            connection=request.connection,
+            peer=proxy,
+            source=request.source,
+            original_target=request.destination,
+        )
+
+
+def _plan_of(config: ClientConfig) -> CapturePlan:
+    return plan_for(
+        networks=config.target_cidr,
+        listen_port=config.listen_port,
+        exclude=config.exclude,
+        servers=config.server_addr,
+        gateway=config.capture.gateway,
+        user=config.capture.user,
+    )

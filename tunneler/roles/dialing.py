@@ -1,0 +1,160 @@
+"""What a client and a proxy have in common: links to servers, and the connections on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from tunneler.addresses import HostPort, Role
+from tunneler.config.model import DialingConfig
+from tunneler.engine.driver import LinkDriver, clock
+from tunneler.engine.keeper import LinkKeeper
+from tunneler.engine.link_end import LinkEnd
+from tunneler.engine.process import tick, wait_for
+from tunneler.engine.reactor import Reactor
+from tunneler.engine.sockets import Failure
+from tunneler.engine.splice import Splice
+from tunneler.errors import Code, ConnectionFault
+from tunneler.observability.log import EventLog
+from tunneler.protocol.events import LinkEvent, LinkOpened, PeerDraining
+from tunneler.protocol.frames import Drain, Open, Party
+from tunneler.protocol.window import Budget
+from tunneler.roles.setup import backoff_of, dialer_of, timing_of
+from tunneler.transport.seam import BatchStream
+
+
+class DialingRole:
+    """Base of client and proxy. See :class:`tunneler.engine.link_end.EndOwner`."""
+
+    def __init__(
+        self, role: Role, instance: str, config: DialingConfig, *, accepts_opens: bool, opening_timeout: float
+    ) -> None:
+        self._role = role
+        self._instance = instance
+        self._config = config
+        self._accepts_opens = accepts_opens
+        self._opening_timeout = opening_timeout
+        self._log = EventLog(role)
+        self._budget = Budget(config.limits.memory_budget)
+        self._drained = asyncio.Event()
+        self._draining = False
+        self._reactor = Reactor()
+        dialer = dialer_of(config, role)
+        self._keepers = [
+            LinkKeeper(server, dialer, backoff_of(config), partial(self._make_end, server))
+            for server in config.server_addr
+        ]
+
+    # The life of the role.
+
+    async def keep_links(self, stop: asyncio.Event, before_drain: Callable[[], None]) -> None:
+        """Keep a link to every server until asked to stop; then drain.
+
+        Args:
+            before_drain: stops new connections from coming in.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                keepers = [tasks.create_task(keeper.run()) for keeper in self._keepers]
+                ticker = tasks.create_task(tick(self._tick))
+                await stop.wait()
+                before_drain()
+                await self._drain()
+                for task in (*keepers, ticker):
+                    task.cancel()
+        finally:
+            self._reactor.close()
+
+    @property
+    def ends(self) -> Iterator[LinkEnd]:
+        """The links that there are at the moment."""
+        return (keeper.end for keeper in self._keepers if keeper.end is not None)
+
+    @property
+    def connection_count(self) -> int:
+        return sum(len(end.splices) for end in self.ends)
+
+    async def _drain(self) -> None:
+        self._draining = True
+        for end in self.ends:
+            end.driver.link.outbox.put_control(Drain())
+        seconds = self._config.timeouts.drain
+        self._log.info("draining", connections=self.connection_count, seconds=seconds)
+        if self.connection_count and not await wait_for(self._drained, seconds):
+            self._log.warning("drain_deadline", connections=self.connection_count)
+        for end in list(self.ends):
+            end.reset_all(Code.DRAINING)
+            end.driver.close(Code.DRAINING, "this program stops")
+
+    def _tick(self) -> None:
+        for end in list(self.ends):
+            end.tick()
+
+    # Links.
+
+    def _make_end(self, server: HostPort, stream: BatchStream) -> LinkEnd:
+        driver = LinkDriver(stream, self._role, self._instance, timing_of(self._config))
+        return LinkEnd(
+            driver,
+            self,
+            self._reactor,
+            self._budget,
+            accepts_opens=self._accepts_opens,
+            opening_timeout=self._opening_timeout,
+            idle_timeout=self._config.timeouts.idle,
+        )
+
+    def link_event(self, end: LinkEnd, event: LinkEvent) -> None:
+        match event:
+            case LinkOpened(instance):
+                self._log.info("link_up", server=end.driver.stream.peer.address, server_instance=instance)
+                self.link_up(end)
+            case PeerDraining():
+                end.draining = True
+                self._log.info("server_draining", server=end.driver.stream.peer.address)
+
+    def link_up(self, end: LinkEnd) -> None:
+        """The server has greeted us; what the role says first."""
+
+    def link_ended(self, end: LinkEnd, code: Code, reason: str) -> None:
+        peer = end.driver.stream.peer
+        self._log.warning("link_down", server=peer.address, cause=code.name.lower(), reason=reason)
+        for keeper in self._keepers:
+            if keeper.end is end:
+                keeper.ended(code)
+
+    # Connections.
+
+    def open_requested(self, end: LinkEnd, request: Open) -> None:
+        raise NotImplementedError
+
+    def connection_opened(self, end: LinkEnd, splice: Splice, proxy: Party | None) -> None:
+        raise NotImplementedError
+
+    def connection_ended(
+        self, end: LinkEnd, splice: Splice, code: Code, detail: ConnectionFault | Failure | None
+    ) -> None:
+        request, connection = splice.request, splice.connection
+        sent, received = connection.sending.sent, connection.receiving.sequence.received
+        client = self._role is Role.CLIENT
+        self._log.info(
+            "connection_closed" if splice.opened else "connection_refused",
+            connection=request.connection,
+            peer=end.driver.stream.peer.identity if client else request.client,
+            source=request.source,
+            original_target=request.destination,
+            target=splice.target,
+            bytes_up=sent if client else received,
+            bytes_down=received if client else sent,
+            duration=round(clock() - splice.started, 6),
+            cause=code.name.lower(),
+            detail=_describe(detail),
+            duplicates=connection.receiving.sequence.duplicates,
+        )
+        if self._draining and not self.connection_count:
+            self._drained.set()
+
+
+def _describe(detail: ConnectionFault | Failure | None) -> str | None:
+    return detail.text if isinstance(detail, Failure) else str(detail) if detail else None

@@ -1,0 +1,123 @@
+"""The proxy: dials out to the servers, and from its own network to the targets.
+
+keep a link to each server  →  announce the routes
+OPEN  →  translate the destination  →  is it ours?  →  dial  →  OPEN_RESULT  →  splice
+stop: take nothing new, let connections finish, leave
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from tunneler.addresses import Endpoint, Role
+from tunneler.config.model import ProxyConfig
+from tunneler.engine.link_end import LinkEnd
+from tunneler.engine.process import run_until_stopped
+from tunneler.engine.sockets import DialFailed, start_dial
+from tunneler.engine.splice import Splice
+from tunneler.errors import Code, ExitStatus
+from tunneler.protocol.events import LinkEvent, RoutesAccepted
+from tunneler.protocol.frames import Open, Party, Routes
+from tunneler.protocol.routing import Translation
+from tunneler.roles.dialing import DialingRole
+
+
+def run(config: ProxyConfig) -> ExitStatus:
+    """Be a proxy until stopped.
+
+    Raises:
+        TunnelerError: it cannot start.
+    """
+
+    async def serve(stop: asyncio.Event) -> None:
+        await Proxy(config).serve(stop)
+
+    return run_until_stopped(serve)
+
+
+class Proxy(DialingRole):
+    """See the module."""
+
+    _config: ProxyConfig
+
+    def __init__(self, config: ProxyConfig) -> None:
+        super().__init__(
+            Role.PROXY, config.proxy_id, config, accepts_opens=True, opening_timeout=config.timeouts.dial
+        )
+        self._translation = Translation(config.all_routes)
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Dial for the servers until asked to stop."""
+        await self.keep_links(stop, before_drain=lambda: None)
+
+    # Links.
+
+    def link_up(self, end: LinkEnd) -> None:
+        announcement = Routes(self._config.group, self._config.all_routes)
+        end.driver.link.outbox.put_control(announcement)
+
+    def link_event(self, end: LinkEnd, event: LinkEvent) -> None:
+        super().link_event(end, event)
+        if not isinstance(event, RoutesAccepted):
+            return
+        server = end.driver.stream.peer.address
+        self._log.info("registered", server=server, routes=" ".join(map(str, self._config.all_routes)))
+        for route in event.conflicts:
+            self._log.error(
+                "route_conflict",
+                server=server,
+                route=route,
+                hint="another group announced this prefix first; give one of them an explicit virtual prefix",
+            )
+
+    # Connections.
+
+    def open_requested(self, end: LinkEnd, request: Open) -> None:
+        """Dial the target of one connection, or refuse."""
+        real = self._translation.real(request.destination.address)
+        if real is None:
+            self._refuse(end, request, Code.NO_ROUTE, "outside the networks of this proxy")
+            return
+        if self._draining:
+            self._refuse(end, request, Code.DRAINING, "this proxy stops")
+            return
+        if self.connection_count >= self._config.limits.max_connections:
+            self._refuse(end, request, Code.LIMITED, "limits.max_connections reached")
+            return
+        target = Endpoint(real, request.destination.port)
+        self._log.debug(
+            "target_dialled",
+            connection=request.connection,
+            peer=request.client,
+            original_target=request.destination,
+            target=target,
+        )
+        try:
+            sock = start_dial(target, self._config.tcp_keepalive)
+        except DialFailed as failure:
+            self._refuse(end, request, failure.code, f"cannot dial {target}")
+            return
+        end.dial(request, sock, target)
+
+    def _refuse(self, end: LinkEnd, request: Open, code: Code, detail: str) -> None:
+        end.refuse(request, code)
+        self._log.info(
+            "connection_refused",
+            connection=request.connection,
+            peer=request.client,
+            source=request.source,
+            original_target=request.destination,
+            cause=code.name.lower(),
+            detail=detail,
+        )
+
+    def connection_opened(self, end: LinkEnd, splice: Splice, proxy: Party | None) -> None:
+        request = splice.request
+        self._log.info(
+            "connection_opened",
+            connection=request.connection,
+            peer=request.client,
+            source=request.source,
+            original_target=request.destination,
+            target=splice.target,
+        )

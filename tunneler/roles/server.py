@@ -1,0 +1,210 @@
+"""The server: relays connections between clients and proxies.
+
+listen  →  each new stream is a link of the party that its certificate names
+HELLO  →  the relay takes the link on; a proxy's routes are entered
+frames  →  the relay  →  the outbox of the other link
+stop: refuse new connections, let those that are open finish, close the links
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from tunneler.addresses import Role
+from tunneler.config.model import ServerConfig
+from tunneler.engine.driver import LinkDriver, clock
+from tunneler.engine.process import run_until_stopped, tick, wait_for
+from tunneler.errors import Code, ExitStatus
+from tunneler.observability.log import EventLog
+from tunneler.protocol.events import (
+    LinkEvent,
+    LinkOpened,
+    PeerDraining,
+    RelayClosed,
+    RelayEvent,
+    RelayOpened,
+    RelayRefused,
+    RelayRouted,
+    RoutesAnnounced,
+)
+from tunneler.protocol.frames import ConnectionFrame, Party
+from tunneler.protocol.relay import Relay, RelayLimits
+from tunneler.protocol.relay_connection import RelayLink
+from tunneler.protocol.window import Budget
+from tunneler.roles.setup import listener_of, timing_of
+from tunneler.transport.seam import BatchReceiver, BatchStream
+
+_log = EventLog("server")
+
+
+def run(config: ServerConfig) -> ExitStatus:
+    """Be a server until stopped.
+
+    Raises:
+        TunnelerError: it cannot start.
+    """
+
+    async def serve(stop: asyncio.Event) -> None:
+        await Server(config).serve(stop)
+
+    return run_until_stopped(serve)
+
+
+class Server:
+    """See the module."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.budget = Budget(config.limits.memory_budget)
+        self.relay = Relay(_limits_of(config), self.budget)
+        self.links: set[ServerLink] = set()
+        self._drained = asyncio.Event()
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Relay until asked to stop."""
+        listener = listener_of(self.config, _denied)
+        async with listener.serve(self.config.listen_addr, self._attach), asyncio.TaskGroup() as tasks:
+            _log.info("listening", address=self.config.listen_addr)
+            ticker = tasks.create_task(tick(self._tick))
+            await stop.wait()
+            await self._drain()
+            ticker.cancel()
+
+    def report(self, event: RelayEvent | None) -> None:
+        """Log what the relay did."""
+        if event is not None:
+            _report(event)
+            if self.relay.draining and not self.relay.connections:
+                self._drained.set()
+
+    async def _drain(self) -> None:
+        self.relay.drain()
+        seconds = self.config.timeouts.drain
+        _log.info("draining", connections=len(self.relay.connections), seconds=seconds)
+        if self.relay.connections and not await wait_for(self._drained, seconds):
+            _log.warning("drain_deadline", connections=len(self.relay.connections))
+        for event in self.relay.reset_all(Code.DRAINING, clock()):
+            self.report(event)
+        for link in list(self.links):
+            link.driver.close(Code.DRAINING, "the server stops")
+
+    def _attach(self, stream: BatchStream) -> BatchReceiver:
+        link = ServerLink(self, stream)
+        self.links.add(link)
+        if len(self.links) > self.config.limits.max_links:
+            link.driver.close(Code.LIMITED, "limits.max_links reached")
+        return link.driver
+
+    def _tick(self) -> None:
+        for link in list(self.links):
+            link.driver.tick()
+        for event in self.relay.expire(clock()):
+            self.report(event)
+
+
+class ServerLink:
+    """One client's or proxy's link. See :class:`tunneler.engine.driver.LinkHandler`."""
+
+    def __init__(self, server: Server, stream: BatchStream) -> None:
+        self._server = server
+        self._relay = server.relay
+        self._link: RelayLink | None = None
+        self.driver = LinkDriver(
+            stream, Role.SERVER, _instance_of(server.config), timing_of(server.config), server.budget
+        )
+        self.driver.start(self)
+
+    def frame_received(self, frame: ConnectionFrame, now: float) -> None:
+        if self._link is not None:
+            event = self._relay.receive(self._link, frame, now)
+            if event is not None:
+                self._server.report(event)
+
+    def link_event(self, event: LinkEvent, now: float) -> None:
+        match event:
+            case LinkOpened(instance):
+                self._take_on(Party(self.driver.stream.peer.identity, instance), now)
+            case RoutesAnnounced(group, routes) if self._link is not None:
+                conflicts = self._relay.announce(self._link, group, routes)
+                _log.info("routes_announced", peer=self._link.party, routes=" ".join(map(str, routes)))
+                for route in conflicts:
+                    _log.error("route_conflict", peer=self._link.party, group=group, route=route)
+            case PeerDraining() if self._link is not None:
+                self._link.draining = True
+                _log.info("peer_draining", peer=self._link.party)
+
+    def batch_sent(self) -> None:
+        self._relay.sent()
+
+    def link_ended(self, code: Code, reason: str) -> None:
+        self._server.links.discard(self)
+        peer = self._link.party if self._link is not None else self.driver.stream.peer.identity
+        address = self.driver.stream.peer.address
+        _log.warning("link_down", peer=peer, address=address, cause=code.name.lower(), reason=reason)
+        if self._link is not None:
+            for event in self._relay.detach(self._link, Code.LINK_LOST, clock()):
+                self._server.report(event)
+
+    def _take_on(self, party: Party, now: float) -> None:
+        self._link = RelayLink(party, self.driver.link.outbox)
+        older, events = self._relay.attach(self._link, now)
+        for event in events:
+            self._server.report(event)
+        for link in list(self._server.links):
+            if older is not None and link._link is older:
+                link.driver.close(Code.REPLACED, "a newer link of the same party")
+        _log.info("link_up", peer=party, address=self.driver.stream.peer.address)
+
+
+def _report(event: RelayEvent) -> None:
+    match event:
+        case RelayRouted():
+            _log.debug("connection_routed", **_fields(event), proxy=event.proxy)
+        case RelayOpened():
+            _log.info("connection_opened", **_fields(event), proxy=event.proxy)
+        case RelayRefused():
+            _log.info(
+                "connection_refused", **_fields(event), proxy=event.proxy, cause=event.code.name.lower()
+            )
+        case RelayClosed():
+            log = _log.warning if event.fault else _log.info
+            log(
+                "connection_closed",
+                connection=event.connection,
+                peer=event.client,
+                proxy=event.proxy,
+                original_target=event.destination,
+                bytes_up=event.bytes_up,
+                bytes_down=event.bytes_down,
+                duration=round(event.duration, 6),
+                cause=event.code.name.lower(),
+                detail=str(event.fault) if event.fault else None,
+            )
+
+
+def _fields(event: RelayRouted | RelayOpened | RelayRefused) -> dict[str, object]:
+    return {
+        "connection": event.connection,
+        "peer": event.client,
+        "source": event.source,
+        "original_target": event.destination,
+    }
+
+
+def _denied(address: str, reason: str) -> None:
+    _log.warning("peer_denied", address=address, reason=reason)
+
+
+def _instance_of(config: ServerConfig) -> str:
+    return f"server{config.listen_addr.port}"
+
+
+def _limits_of(config: ServerConfig) -> RelayLimits:
+    limits, timeouts = config.limits, config.timeouts
+    return RelayLimits(
+        connections=limits.max_connections,
+        connections_per_link=limits.max_connections_per_link,
+        routes_per_proxy=limits.max_routes_per_proxy,
+        opening_timeout=timeouts.open,
+        idle_timeout=timeouts.idle,
+    )

@@ -1,0 +1,109 @@
+"""Links from clients and proxies, over grpc.aio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from tunneler.addresses import ANY_HOST, HostPort, Identity, Role
+from tunneler.errors import PkiError, TransportError
+from tunneler.transport.grpcio.settings import SERVER_OPTIONS
+from tunneler.transport.grpcio.stream import GrpcStream
+from tunneler.transport.seam import METHODS, PLAINTEXT_NAME, Attach, Peer, Security
+
+CLOSING_GRACE = 1.0
+"""Seconds that streams may take to end when the listener closes."""
+
+Context = Any
+"""grpc.aio's servicer context, which its stubs do not describe for streams of bytes."""
+
+
+class GrpcListener:
+    """See :class:`tunneler.transport.seam.Listener`.
+
+    Args:
+        denied: told of a peer (its address, and why) whose certificate does not allow the
+            method that it called.
+    """
+
+    def __init__(self, security: Security, denied: Callable[[str, str], None]) -> None:
+        self._security = security
+        self._denied = denied
+
+    @asynccontextmanager
+    async def serve(self, address: HostPort, attach: Attach) -> AsyncIterator[None]:
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server.add_generic_rpc_handlers((_Methods(self, attach),))
+        self._bind(server, address)
+        await server.start()
+        try:
+            yield
+        finally:
+            await server.stop(CLOSING_GRACE)
+
+    def _bind(self, server: grpc.aio.Server, address: HostPort) -> None:
+        target = str(HostPort(address.host if address.host != ANY_HOST else "::", address.port))
+        material = self._security.material
+        try:
+            if material is None:
+                server.add_insecure_port(target)
+                return
+            credentials = grpc.ssl_server_credentials(
+                [(material.private_key, material.certificate_chain)],
+                root_certificates=material.certificate_authority,
+                require_client_auth=True,
+            )
+            server.add_secure_port(target, credentials)
+        except RuntimeError as error:
+            raise TransportError(
+                f"cannot listen on {address}: is the port in use, or the address not one of this machine's?"
+            ) from error
+
+    async def carry(self, role: Role, context: Context, attach: Attach) -> None:
+        """Run one link, from its first byte to its last."""
+        peer = await self._admit(role, context)
+
+        async def finish() -> None:
+            pass  # the handler's return ends a server's half of a stream
+
+        stream = GrpcStream(peer, context.read, context.write, finish)
+        await stream.carry(attach(stream))
+
+    async def _admit(self, role: Role, context: Context) -> Peer:
+        """Take the peer's identity from its certificate; end the call if its role is another."""
+        address = context.peer()
+        if self._security.material is None:
+            return Peer(Identity(role, PLAINTEXT_NAME), address)
+        try:
+            identity = self._security.identify(context.auth_context()["x509_pem_cert"][0])
+            if identity.role is role:
+                return Peer(identity, address)
+            reason = f"{identity.uri} may not call {METHODS[role]}"
+        except PkiError as error:
+            reason = str(error)
+        self._denied(address, reason)
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the certificate does not allow this method")
+        raise AssertionError("abort returns never")
+
+
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic at run time
+    """The two methods, with messages as plain bytes."""
+
+    def __init__(self, listener: GrpcListener, attach: Attach) -> None:
+        self._handlers = {
+            method: grpc.stream_stream_rpc_method_handler(_handler(listener, role, attach))
+            for role, method in METHODS.items()
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        return self._handlers.get(handler_call_details.method)
+
+
+def _handler(listener: GrpcListener, role: Role, attach: Attach) -> Any:
+    async def handle(_: object, context: Context) -> None:
+        await listener.carry(role, context, attach)
+
+    return handle

@@ -1,0 +1,120 @@
+"""The seam between a link and what carries it.
+
+A transport moves batches (opaque bytes) both ways and knows nothing of frames; what is above
+it knows nothing of gRPC, HTTP/2 or TLS. Everything here happens on one thread, in callbacks
+that must not block:
+
+    stream.send(batch)     hand over one batch; it is then congested until room_made()
+    batch_received(batch)  one batch of the peer
+    room_made()            the batch has been taken; the next may be handed over
+    stream_closed(error)   the last callback; None when the stream ended in good order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol
+
+from tunneler.addresses import HostPort, Identity, Role
+
+
+class Peer(NamedTuple):
+    """Who is at the other end, and from where; the identity comes from the certificate."""
+
+    identity: Identity
+    address: str
+
+
+class BatchStream(Protocol):
+    """What a link needs of a transport."""
+
+    @property
+    def peer(self) -> Peer: ...
+
+    @property
+    def congested(self) -> bool:
+        """Whether a batch that was handed over is still here."""
+        ...
+
+    def send(self, batch: bytes) -> None:
+        """Hand over a batch.
+
+        Raises:
+            RuntimeError: the stream is congested or closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the stream after the batch that was handed over. ``stream_closed`` follows."""
+        ...
+
+
+class BatchReceiver(Protocol):
+    """What a transport needs of a link."""
+
+    def batch_received(self, batch: bytes) -> None: ...
+
+    def room_made(self) -> None: ...
+
+    def stream_closed(self, error: Exception | None) -> None: ...
+
+
+Attach = Callable[[BatchStream], BatchReceiver]
+"""Called once for each new stream; answers with what is to receive its batches."""
+
+
+class TlsMaterial(Protocol):
+    """PEM: our certificate (with intermediates), its key, and the authority that peers must have."""
+
+    @property
+    def certificate_chain(self) -> bytes: ...
+
+    @property
+    def private_key(self) -> bytes: ...
+
+    @property
+    def certificate_authority(self) -> bytes: ...
+
+
+class Security(NamedTuple):
+    """How links are secured.
+
+    Attributes:
+        material: TLS, mutual; None means plaintext, which configuration allows on loopback only.
+        identify: reads the identity out of a peer's certificate (PEM); raises PkiError.
+    """
+
+    material: TlsMaterial | None
+    identify: Callable[[bytes], Identity]
+
+
+class Dialer(Protocol):
+    """Makes links to servers."""
+
+    async def run_link(self, server: HostPort, attach: Attach) -> None:
+        """Dial, call ``attach``, and carry batches until the stream ends.
+
+        Raises:
+            TransportError: no link could be made; ``attach`` was not called.
+        """
+        ...
+
+
+class Listener(Protocol):
+    """Takes links from clients and proxies."""
+
+    def serve(self, address: HostPort, attach: Attach) -> AbstractAsyncContextManager[None]:
+        """Accept links while the context is open; leaving it ends those that remain.
+
+        Raises:
+            TransportError: the address cannot be listened on.
+        """
+        ...
+
+
+METHODS = {Role.CLIENT: "/tunneler.v1.Tunnel/ClientStream", Role.PROXY: "/tunneler.v1.Tunnel/ProxyStream"}
+"""The method that each role calls; the certificate must say the same role."""
+
+PLAINTEXT_NAME = "insecure"
+"""Name of every identity on a plaintext link, where nobody is certified."""
