@@ -115,4 +115,5 @@ def _require_netlink() -> None:
 def _first_line(output: bytes) -> str:
     """The error itself; what follows points into the JSON text."""
     lines = output.decode("utf-8", "replace").strip().splitlines()
-    return lines[0].removeprefix("internal:0:0-0: ").removeprefix("Error: ") if lines else "without a word"
+    error = lines[0].rpartition("Error: ")[2] if lines else "without a word"
+    return f"{error}; it takes root or CAP_NET_ADMIN" if "not permitted" in error else error

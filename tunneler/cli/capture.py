@@ -1,7 +1,122 @@
+"""``tunneler capture``: the packet filter rules of a client, installed, removed or checked by hand.
+
+This is for whoever separates privileges: these commands need CAP_NET_ADMIN and take no input
+from the network; the client then runs with ``capture.enabled: false`` and without any
+capability.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import click
-from tunneler.cli.program import Command, Group
+
+from tunneler.addresses import Role
+from tunneler.cli.program import Group, program_of, report, version_option
+from tunneler.cli.settings import load, options_of
+from tunneler.errors import CaptureError, ConfigError, ExitStatus
+
+if TYPE_CHECKING:
+    from tunneler.capture.rules import CapturePlan
+    from tunneler.config.model import ClientConfig
+
+EXAMPLE = """
+tunneler capture install --config /etc/tunneler/client.yaml
+tunneler capture check --config /etc/tunneler/client.yaml
+tunneler capture remove
+"""
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, epilog=EXAMPLE, short_help="Install, remove or check a client's packet filter rules.")
+@version_option
 def capture() -> None:
-    pass
+    """Install, remove or check the packet filter rules of a client. Takes the client's flags."""
+
+
+@capture.command(epilog="tunneler capture install --config /etc/tunneler/client.yaml")
+@options_of(Role.CLIENT)
+def install(**parameters: Any) -> None:
+    """Make the rules be what the configuration says, whatever they were before."""
+    from tunneler.capture.select import backend
+
+    config = _configuration(parameters)
+    chosen = backend(config.capture.backend)
+    chosen.install(_plan(config))
+    click.echo(f"{chosen.name}: the rules are in force")
+
+
+@capture.command(epilog="tunneler capture check --config /etc/tunneler/client.yaml")
+@options_of(Role.CLIENT)
+def check(**parameters: Any) -> ExitStatus:
+    """Compare the rules with the configuration; exit status 1 and the differences if there are any."""
+    from tunneler.capture.select import backend
+
+    config = _configuration(parameters)
+    chosen = backend(config.capture.backend)
+    differences = chosen.check(_plan(config))
+    for difference in differences:
+        click.echo(f"{chosen.name}: {difference}")
+    if differences:
+        return ExitStatus.FAILURE
+    click.echo(f"{chosen.name}: the rules are as wanted")
+    return ExitStatus.OK
+
+
+@capture.command(epilog="tunneler capture remove")
+@options_of(Role.CLIENT)
+def remove(**parameters: Any) -> None:
+    """Remove every rule of tunneler, from every packet filter; harmless if there is none.
+
+    The configuration is not needed: it may have changed since the rules were installed.
+    """
+    from tunneler.capture.select import BACKENDS
+
+    wanted = _wanted_backend(parameters)
+    failures: dict[str, CaptureError] = {}
+    removed = False
+    for name, make in BACKENDS.items():
+        try:
+            chosen = make()
+            if chosen.installed():
+                chosen.remove()
+                removed = True
+                click.echo(f"{name}: the rules are removed")
+        except CaptureError as error:
+            failures[name] = error
+    # A filter that this host lacks holds no rules; one that was asked for must answer.
+    if wanted in failures:
+        raise failures[wanted]
+    if len(failures) == len(BACKENDS):
+        raise CaptureError("\n".join(f"{name}: {error}" for name, error in failures.items()))
+    if not removed:
+        click.echo("there were no rules")
+
+
+def _wanted_backend(parameters: dict[str, Any]) -> str:
+    """The backend that the configuration names; one that is broken must not keep rules in force."""
+    if not parameters["config_files"]:
+        return "auto"
+    try:
+        return _configuration(parameters).capture.backend
+    except ConfigError as error:
+        report(program_of(click.get_current_context()), f"warning: {error}")
+        return "auto"
+
+
+def _configuration(parameters: dict[str, Any]) -> ClientConfig:
+    from tunneler.config.model import ClientConfig
+
+    return load(ClientConfig, parameters).config
+
+
+def _plan(config: ClientConfig) -> CapturePlan:
+    from tunneler.capture.select import plan_for
+
+    return plan_for(
+        networks=config.target_cidr,
+        listen_port=config.listen_port,
+        exclude=config.exclude,
+        servers=config.server_addr,
+        gateway=config.capture.gateway,
+        user=config.capture.user,
+    )

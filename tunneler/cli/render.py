@@ -39,5 +39,7 @@ def _value_at(values: Any, path: Path) -> Any:
 
 def _flow(value: Any) -> str:
     """A value on one line; PyYAML ends a document that is one scalar with three dots."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False)
+    text = yaml.safe_dump(
+        value, default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False
+    )
     return text.removesuffix("...\n").rstrip("\n")

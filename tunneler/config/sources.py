@@ -24,7 +24,7 @@ import yaml
 from tunneler.errors import ConfigError
 
 LARGEST_FILE = 256 * 1024
-"""Bytes. Thousands of networks fit; PyYAML takes a second or two for this much."""
+"""Bytes. Thousands of networks fit; PyYAML takes a few seconds for the worst of this size."""
 
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 """Plain scalars that are null by YAML 1.1; they mean that the key is not set here."""
@@ -177,7 +177,7 @@ def parse_json(text: str) -> Any:
 ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 DOUBLE_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 SINGLE_QUOTED = re.compile(r"'([^']*)'\s*(?:#.*)?")
-COMMENT_AFTER_VALUE = re.compile(r"(?:^|\s+)#.*")
+COMMENT_AFTER_VALUE = re.compile(r"(?:^|\s)#.*")
 ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
 
 
@@ -212,7 +212,7 @@ def _dotenv_value(raw: str, line: int) -> str:
         if match is not None:
             return match[1]
     else:
-        return COMMENT_AFTER_VALUE.sub("", raw, count=1)
+        return COMMENT_AFTER_VALUE.sub("", raw, count=1).rstrip()
     raise _MalformedError(f"line {line}: expected a closing quote at the end of the value")
 
 

@@ -118,11 +118,11 @@ class LinkDriver:
         if self.ended:
             return
         self.ended = True
+        if farewell is not None and not self.stream.congested:
+            self.stream.send(encode((*self.link.take(clock()), farewell)))
         handler, self._handler = self._handler, None
         if handler is not None:
             handler.link_ended(code, reason)
-        if farewell is not None and not self.stream.congested:
-            self.stream.send(encode((*self.link.take(clock()), farewell)))
         self.stream.close()
 
     def _wake(self) -> None:

@@ -45,12 +45,12 @@ class LinkKeeper:
                 await self._dialer.run_link(self.server, self._attach)
             except TransportError as error:
                 _log.warning("link_failed", server=self.server, error=error)
-            if self._farewell in HOPELESS:
-                pause = self._backoff.refused()
-            else:
-                pause = self._backoff.after(clock() - started)
+            pause = self._pause(clock() - started)
             _log.info("link_retry", server=self.server, seconds=round(pause, 3))
             await asyncio.sleep(pause)
+
+    def _pause(self, lasted: float) -> float:
+        return self._backoff.refused() if self._farewell in HOPELESS else self._backoff.after(lasted)
 
     def ended(self, code: Code) -> None:
         """The link's end tells how it ended."""

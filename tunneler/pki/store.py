@@ -26,6 +26,7 @@ from cryptography import x509
 
 from tunneler.addresses import Identity, Role
 from tunneler.errors import PkiError
+from tunneler.pki.identity import MALFORMED
 from tunneler.pki.issue import DEFAULT_SERVER_NAMES, Issued, alternative_names_of, issue_authority, issue_leaf
 from tunneler.pki.pem import is_signed_by, read_certificates, read_private_key, require_fit, require_valid_at
 
@@ -156,7 +157,7 @@ def _existing(pair: Pair, now: datetime, advice: str) -> Issued | None:
 def _require_authority(certificate: x509.Certificate, path: Path) -> None:
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *MALFORMED):
         constraints = None
     if constraints is None or not constraints.ca:
         raise PkiError(
@@ -169,7 +170,7 @@ def _require_names(
 ) -> None:
     try:
         covered = list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *MALFORMED):
         covered = []
     for name in alternative_names_of(server_names):
         if name not in covered:

@@ -133,7 +133,13 @@ class Connection:
         return self.receiving.sequence.limit
 
     def hand_over(self, length: int) -> Ack | None:
-        """The local socket took bytes; make an ACK if it is due."""
+        """The local socket took bytes; make an ACK if it is due.
+
+        Raises:
+            LocalProtocolError: more bytes than came, or the connection is over.
+        """
+        if self.state is State.CLOSED:
+            raise LocalProtocolError("bytes handed over after the end")
         due = self.receiving.hand_over(length)
         return self._ack(self.receiving.handed_over) if due else None
 
@@ -159,7 +165,7 @@ class Connection:
 
     def receive_data(self, frame: Data) -> bytes:
         """Return what of the frame is new, to be handed to the local socket."""
-        if self.state not in MAY_RECEIVE_DATA:
+        if self.state not in MAY_RECEIVE_DATA and self.receiving.sequence.fin is None:
             raise ConnectionFault(f"DATA in {self.state.name}")
         repeated = self.receiving.sequence.accept_data(frame.offset, len(frame.payload))
         return frame.payload[repeated:] if repeated else frame.payload

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tunneler.addresses import ConnectionId
-from tunneler.errors import Code, ConnectionFault, LinkFault
+from tunneler.errors import Code, ConnectionFault, LinkFault, LocalProtocolError
 from tunneler.protocol.connection import Connection, Move, State
 from tunneler.protocol.deadlines import Deadlines
 from tunneler.protocol.events import (
@@ -97,6 +97,8 @@ class Endpoint:
         return OpenRequested(frame.connection, frame)
 
     def _receive_open_result(self, frame: OpenResult, now: float) -> EndpointEvent | None:
+        if self._accepts_opens:
+            raise LinkFault("OPEN_RESULT sent to a proxy")
         connection = self.connections.get(frame.connection)
         if connection is None:
             return None
@@ -147,7 +149,13 @@ class Endpoint:
     # What the local side wants.
 
     def open(self, frame: Open, now: float, *, watch_idle: bool = True) -> Connection:
-        """Open a connection to the peer (client)."""
+        """Open a connection to the peer (client).
+
+        Raises:
+            LocalProtocolError: there is one of that id.
+        """
+        if frame.connection in self.connections:
+            raise LocalProtocolError("a connection id used twice")
         connection = Connection(frame.connection, self._budget, Move.OPEN_SENT)
         self._admit(connection, now, watch_idle=watch_idle)
         self._outbox.put_control(frame._replace(limit=connection.receiving.sequence.limit))

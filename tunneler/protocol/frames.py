@@ -19,7 +19,7 @@ PROTOCOL_VERSION = 1
 """Said in :class:`Hello`; another version is refused with ``Code.VERSION``."""
 
 MAX_PAYLOAD = 256 * 1024
-"""Bytes in one :class:`Data`: large enough that the cost of a frame disappears in bulk
+"""Bytes in one :class:`Data`, at most: large enough that the cost of a frame disappears in bulk
 transfer, small enough that taking connections in turn means something."""
 
 MAX_BATCH = 1024 * 1024

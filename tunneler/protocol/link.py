@@ -69,6 +69,7 @@ class Link:
         self._local = local
         self._peer = peer
         self._timing = timing
+        self._begun = now
         self._heard = now
         self._sent = now
         self.outbox = Outbox(wake, budget)
@@ -88,11 +89,15 @@ class Link:
         """Let time pass; queue a heartbeat when one is due.
 
         Raises:
-            LinkFault: the peer has been silent for too long (``Code.SILENT``).
+            LinkFault: the peer has been silent for too long (``Code.SILENT``), or does not
+                read what it asked for (``Code.LIMITED``).
         """
-        patience = self._timing.handshake if self.peer_instance is None else self._timing.silence
-        if now - self._heard > patience:
+        if self.peer_instance is None and now - self._begun > self._timing.handshake:
+            raise LinkFault(f"no Hello within {self._timing.handshake:g} s", Code.SILENT)
+        if now - self._heard > self._timing.silence:
             raise LinkFault(f"nothing heard for {now - self._heard:.1f} s", Code.SILENT)
+        if self.outbox.overrun:
+            raise LinkFault("the peer asks without reading the answers", Code.LIMITED)
         if now - self._sent >= self._timing.heartbeat and not self.outbox:
             self.outbox.put_control(Heartbeat())
 

@@ -12,16 +12,28 @@ DATA, and by ``MAX_CONTROL_FRAMES`` for the rest.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from tunneler.addresses import ConnectionId
-from tunneler.errors import Code, LinkFault
-from tunneler.protocol.frames import MAX_BATCH, Data, Fin, Frame, Reset
+from tunneler.protocol.frames import (
+    MAX_BATCH,
+    Data,
+    Fin,
+    Frame,
+    Open,
+    OpenResult,
+    Reset,
+    Routes,
+    RoutesResult,
+)
 from tunneler.protocol.window import Budget
 
 FRAME_OVERHEAD: Final = 48
 """Bytes counted for a frame besides its payload: what the largest hot frame needs, rounded up."""
+
+OPEN_SIZE: Final = 320
+"""Bytes counted for OPEN and OPEN_RESULT, which hold addresses and names of full length."""
 
 MAX_CONTROL_FRAMES: Final = 1 << 16
 """Control frames that may wait. Each answers something that the peer sent; a peer that goes on
@@ -38,7 +50,7 @@ class Outbox:
             not sent on), or None (an end's: what it was sent is given back by its sockets).
     """
 
-    __slots__ = ("_budget", "_control", "_lanes", "_turns", "_wake", "size")
+    __slots__ = ("_budget", "_control", "_lanes", "_turns", "_wake", "overrun", "size")
 
     def __init__(self, wake: Callable[[], None], budget: Budget | None = None) -> None:
         self._wake = wake
@@ -48,6 +60,8 @@ class Outbox:
         self._turns: deque[ConnectionId] = deque()
         self.size = 0
         """Bytes that wait, roughly."""
+        self.overrun = False
+        """Whether the peer has left more unread than any honest peer does."""
 
     def __bool__(self) -> bool:
         return bool(self._control or self._turns)
@@ -55,14 +69,15 @@ class Outbox:
     def put_control(self, frame: Frame) -> None:
         """Queue a frame ahead of all data.
 
-        Raises:
-            LinkFault: the peer has left too many unread.
+        When too many wait, the frame is lost and the outbox is ``overrun``: its owner closes
+        the link. It is not an error of the caller, who may act for another link.
         """
         if len(self._control) >= MAX_CONTROL_FRAMES:
-            raise LinkFault("the peer asks without reading the answers", Code.LIMITED)
+            self.overrun = True
+            return
         self._wake_if_empty()
         self._control.append(frame)
-        self.size += FRAME_OVERHEAD
+        self.size += _size(frame)
 
     def put(self, frame: Data | Fin | Reset) -> None:
         """Queue a frame behind those of its own connection."""
@@ -77,11 +92,18 @@ class Outbox:
         self.size += _size(frame)
 
     def drop(self, connection: ConnectionId) -> None:
-        """Forget what waits of a connection, because it was reset."""
+        """Forget what waits of a connection, because its receiver wants no more of it."""
         lane = self._lanes.pop(connection, None)
         if lane is not None:
             self._turns.remove(connection)
-            self._leave(sum(map(_size, lane)), len(lane))
+            self._leave(lane)
+
+    def drop_all(self) -> None:
+        """Forget what waits of every connection, because the link is gone."""
+        for lane in self._lanes.values():
+            self._leave(lane)
+        self._lanes.clear()
+        self._turns.clear()
 
     def queued_bytes(self, connection: ConnectionId) -> int:
         """Payload of a connection that has not been sent."""
@@ -95,7 +117,7 @@ class Outbox:
         control, turns, lanes = self._control, self._turns, self._lanes
         while control and size < most:
             taken.append(control.popleft())
-            size += FRAME_OVERHEAD
+            size += _size(taken[-1])
         while turns and size < most:
             connection = turns.popleft()
             lane = lanes[connection]
@@ -106,18 +128,29 @@ class Outbox:
                 turns.append(connection)
             else:
                 del lanes[connection]
-        self._leave(size, len(taken))
+        self._leave(taken)
         return taken
 
-    def _leave(self, size: int, frames: int) -> None:
-        self.size -= size
-        if self._budget is not None:
-            self._budget.outstanding -= size - frames * FRAME_OVERHEAD
+    def _leave(self, frames: Iterable[Frame]) -> None:
+        for frame in frames:
+            self.size -= _size(frame)
+            if type(frame) is Data and self._budget is not None:
+                self._budget.outstanding -= len(frame.payload)
 
     def _wake_if_empty(self) -> None:
         if not self._control and not self._turns:
             self._wake()
 
 
-def _size(frame: Data | Fin | Reset) -> int:
-    return len(frame.payload) + FRAME_OVERHEAD if type(frame) is Data else FRAME_OVERHEAD
+def _size(frame: Frame) -> int:
+    """Bytes that a frame needs in a batch, rounded up."""
+    kind = type(frame)
+    if type(frame) is Data:
+        return len(frame.payload) + FRAME_OVERHEAD
+    if kind is Open or kind is OpenResult:
+        return OPEN_SIZE
+    if type(frame) is Routes:
+        return FRAME_OVERHEAD * (len(frame.routes) + 2)
+    if type(frame) is RoutesResult:
+        return FRAME_OVERHEAD * (len(frame.conflicts) + 1)
+    return FRAME_OVERHEAD

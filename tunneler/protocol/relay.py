@@ -29,7 +29,7 @@ from tunneler.protocol.frames import (
 )
 from tunneler.protocol.relay_connection import Direction, RelayConnection, RelayLink
 from tunneler.protocol.routing import Group, RouteTable
-from tunneler.protocol.window import Budget
+from tunneler.protocol.window import FLOOR, Budget
 
 
 class RelayLimits(NamedTuple):
@@ -80,20 +80,24 @@ class Relay:
         older = self._links.get(link.party)
         events = self.detach(older, Code.REPLACED, now) if older else []
         self._links[link.party] = link
+        link.attached = True
         if self.draining:
             link.outbox.put_control(Drain())
         return older, events
 
     def detach(self, link: RelayLink, code: Code, now: float) -> list[RelayEvent]:
         """Forget a link: its routes are withdrawn, its connections reset at their other end."""
-        if self._links.get(link.party) is not link:
+        if not link.attached:
             return []
+        link.attached = False
         del self._links[link.party]
         self._routes.withdraw(link)
-        return [
+        events = [
             self._end(name, code, tell=self._other_end(self.connections[name], link), now=now)
             for name in list(link.connections)
         ]
+        link.outbox.drop_all()
+        return events
 
     def announce(self, link: RelayLink, group: str, routes: tuple[Route, ...]) -> tuple[Route, ...]:
         """Take a proxy's routes; answer it, and return the ones in conflict.
@@ -123,6 +127,8 @@ class Relay:
         Raises:
             LinkFault: no honest peer of this role sends this; the link is to be closed.
         """
+        if not link.attached:
+            return None  # the rest of a batch whose link was replaced meanwhile
         try:
             return self._receivers[type(frame)](link, frame, now)
         except ConnectionFault as fault:
@@ -153,31 +159,40 @@ class Relay:
         """Decide about a new connection: the proxy that is to have it, or why there is none."""
         entry = self.connections.get(frame.connection)
         if entry is not None:
-            if entry.client is link:
-                raise ConnectionFault("Open of a connection that is open")
-            return Code.CONFLICT, None
+            if entry.client is not link:
+                # Ids are salted with a secret of their client: this is no accident.
+                raise LinkFault("Open of another client's connection", Code.CONFLICT)
+            raise ConnectionFault("Open of a connection that is open")
         if self.draining or link.draining:
             return Code.DRAINING, None
-        limits = self._limits
-        if (
-            len(self.connections) >= limits.connections
-            or len(link.connections) >= limits.connections_per_link
-        ):
+        if not self._has_room(link):
             return Code.LIMITED, None
         members = self._routes.members(frame.destination.address)
         if not members:
             return Code.NO_ROUTE, None
-        ready = [proxy for proxy in members if not proxy.draining]
+        ready = [proxy for proxy in members if not proxy.draining and not proxy.outbox.overrun]
         if not ready:
             return Code.DRAINING, None
         return Code.OK, min(ready, key=lambda proxy: len(proxy.connections))
 
+    def _has_room(self, link: RelayLink) -> bool:
+        limits, budget = self._limits, self._budget
+        count = len(self.connections)
+        # Bytes of connections that ended wait in outboxes too; they may use up the budget, but
+        # not what every connection is promised beyond it.
+        promised = budget.total + 2 * FLOOR * (count + 1)
+        return (
+            count < limits.connections
+            and len(link.connections) < limits.connections_per_link
+            and budget.outstanding + 2 * FLOOR <= promised
+        )
+
     def _receive_open_result(self, link: RelayLink, frame: OpenResult, now: float) -> RelayEvent | None:
+        if link.role is not Role.PROXY:
+            raise LinkFault(f"a {link.role} may not send OpenResult")
         entry = self._entry_of(link, frame)
         if entry is None:
             return None
-        if link is not entry.proxy:
-            raise LinkFault(f"a {link.role} may not send OpenResult")
         if entry.established:
             raise ConnectionFault("OpenResult a second time")
         if frame.code is not Code.OK:
@@ -247,6 +262,8 @@ class Relay:
     def sent(self) -> None:
         """Bytes have left an outbox: allow senders more where memory held them back."""
         for name, direction in tuple(self._capped):
+            if not self.connections[name].established:
+                continue  # OPEN_RESULT brings the first limit
             before = direction.sequence.limit
             after = direction.allow(name)
             if after > before:
@@ -300,6 +317,9 @@ class Relay:
         """Forget a connection; reset it at the ends in ``tell`` (default: both)."""
         entry = self.connections.pop(name)
         client, proxy, request = entry.client, entry.proxy, entry.request
+        if not entry.established or fault is not None:
+            proxy.outbox.drop(name)
+            client.outbox.drop(name)
         for link in (client, proxy) if tell is None else tell:
             link.outbox.put(Reset(name, code))
         client.connections.discard(name)

@@ -18,13 +18,14 @@ from tunneler.protocol.window import FLOOR, Budget, Sequence
 class RelayLink:
     """A client's or a proxy's link, as the relay knows it."""
 
-    __slots__ = ("connections", "draining", "outbox", "party")
+    __slots__ = ("attached", "connections", "draining", "outbox", "party")
 
     def __init__(self, party: Party, outbox: Outbox) -> None:
         self.party = party
         self.outbox = outbox
         self.connections: set[ConnectionId] = set()
         self.draining = False
+        self.attached = False
 
     @property
     def role(self) -> Role:

@@ -40,26 +40,33 @@ class RouteTable(Generic[Member]):
 
     def announce(self, member: Member, group: Group, routes: tuple[Route, ...]) -> tuple[Route, ...]:
         """Replace what a member announced before; return the routes that are in conflict."""
-        self.withdraw(member)
+        old_group, old_routes = self._routes.get(member, (group, ()))
+        for route in old_routes:
+            if old_group != group or route not in routes:
+                self._release(member, old_group, route)
         self._routes[member] = (group, routes)
         return tuple(route for route in routes if not self._claim(member, group, route))
 
     def withdraw(self, member: Member) -> None:
         """Forget a member's routes; the next claim to each prefix comes into force."""
-        group, routes = self._routes.pop(member, (None, ()))
-        for route in routes:
-            claims = self._claims.get(route.virtual) or []
-            for claim in claims:
-                if (claim.group, claim.real) == (group, route.real) and member in claim.members:
-                    claim.members.remove(member)
-            claims[:] = [claim for claim in claims if claim.members]
-            if not claims and self._claims.get(route.virtual) is not None:
-                del self._claims[route.virtual]
+        if member in self._routes:
+            group, routes = self._routes.pop(member)
+            for route in set(routes):
+                self._release(member, group, route)
 
     def members(self, address: Address) -> list[Member]:
         """Who serves an address; empty when nobody does."""
         claims = self._claims.longest_match(address)
         return claims[0].members if claims else []
+
+    def _release(self, member: Member, group: Group, route: Route) -> None:
+        claims = self._claims.get(route.virtual) or []
+        for claim in claims:
+            if (claim.group, claim.real) == (group, route.real):
+                claim.members.remove(member)
+        claims[:] = [claim for claim in claims if claim.members]
+        if not claims:
+            del self._claims[route.virtual]
 
     def _claim(self, member: Member, group: Group, route: Route) -> bool:
         """Enter one route; return whether it is in force."""

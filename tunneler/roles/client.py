@@ -8,12 +8,13 @@ stop: remove the rules, close the listeners, let connections finish, leave
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from itertools import count
+from pathlib import Path
+from secrets import token_bytes
 
 from tunneler.addresses import ConnectionId, Endpoint, FourTuple, Role
 from tunneler.capture.original import DestinationCheck, accepted_at, original_destination
@@ -28,6 +29,9 @@ from tunneler.engine.splice import Splice
 from tunneler.errors import CaptureError, ExitStatus
 from tunneler.protocol.frames import Open, Party
 from tunneler.roles.dialing import DialingRole
+
+_IPV6 = Path("/proc/net/if_inet6")
+"""Absent where the kernel has no IPv6, or it is disabled."""
 
 
 def run(config: ClientConfig) -> ExitStatus:
@@ -58,6 +62,7 @@ class Client(DialingRole):
         )
         self._plan = _plan_of(config)
         self._check = DestinationCheck(self._plan)
+        self._secret = token_bytes(16)
         self._counter = count()
         self._spares_keepalive = config.timeouts.idle_spares_keepalive and config.tcp_keepalive.enabled
 
@@ -79,7 +84,7 @@ class Client(DialingRole):
         the interface that they came in by (iptables-extensions(8)).
         """
         hosts = ["0.0.0.0"] if self._plan.gateway else ["127.0.0.1"]
-        if socket.has_ipv6 and os.path.exists("/proc/net/if_inet6"):
+        if socket.has_ipv6 and _IPV6.exists():
             hosts.append("::" if self._plan.gateway else "::1")
         return hosts
 
@@ -119,7 +124,8 @@ class Client(DialingRole):
         self._carry(sock, source, original)
 
     def _carry(self, sock: socket.socket, source: Endpoint, original: Endpoint) -> None:
-        salt = f"{self._config.client_id}/{next(self._counter)}".encode()
+        # A secret of this process, so that no other client can guess, and take, its ids.
+        salt = b"%s/%d" % (self._secret, next(self._counter))
         connection = FourTuple(source, original).connection_id(salt)
         end = self._pick(connection)
         reason = "no link to a server" if end is None else None
@@ -135,9 +141,7 @@ class Client(DialingRole):
             )
             reset(sock)
             return
-        self._log.debug(
-            "connection_captured", connection=connection, source=source, original_target=original
-        )
+        self._log.debug("connection_captured", connection=connection, source=source, original_target=original)
         try:
             prepare(sock, self._config.tcp_keepalive)
         except OSError:  # it was reset before we looked

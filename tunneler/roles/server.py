@@ -62,7 +62,7 @@ class Server:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Relay until asked to stop."""
-        listener = listener_of(self.config, _denied)
+        listener = listener_of(self.config, _log.warning)
         async with listener.serve(self.config.listen_addr, self._attach), asyncio.TaskGroup() as tasks:
             _log.info("listening", address=self.config.listen_addr)
             ticker = tasks.create_task(tick(self._tick))
@@ -108,15 +108,15 @@ class ServerLink:
     def __init__(self, server: Server, stream: BatchStream) -> None:
         self._server = server
         self._relay = server.relay
-        self._link: RelayLink | None = None
+        self.entry: RelayLink | None = None
         self.driver = LinkDriver(
             stream, Role.SERVER, _instance_of(server.config), timing_of(server.config), server.budget
         )
         self.driver.start(self)
 
     def frame_received(self, frame: ConnectionFrame, now: float) -> None:
-        if self._link is not None:
-            event = self._relay.receive(self._link, frame, now)
+        if self.entry is not None:
+            event = self._relay.receive(self.entry, frame, now)
             if event is not None:
                 self._server.report(event)
 
@@ -124,34 +124,34 @@ class ServerLink:
         match event:
             case LinkOpened(instance):
                 self._take_on(Party(self.driver.stream.peer.identity, instance), now)
-            case RoutesAnnounced(group, routes) if self._link is not None:
-                conflicts = self._relay.announce(self._link, group, routes)
-                _log.info("routes_announced", peer=self._link.party, routes=" ".join(map(str, routes)))
+            case RoutesAnnounced(group, routes) if self.entry is not None:
+                conflicts = self._relay.announce(self.entry, group, routes)
+                _log.info("routes_announced", peer=self.entry.party, routes=" ".join(map(str, routes)))
                 for route in conflicts:
-                    _log.error("route_conflict", peer=self._link.party, group=group, route=route)
-            case PeerDraining() if self._link is not None:
-                self._link.draining = True
-                _log.info("peer_draining", peer=self._link.party)
+                    _log.error("route_conflict", peer=self.entry.party, group=group, route=route)
+            case PeerDraining() if self.entry is not None:
+                self.entry.draining = True
+                _log.info("peer_draining", peer=self.entry.party)
 
     def batch_sent(self) -> None:
         self._relay.sent()
 
     def link_ended(self, code: Code, reason: str) -> None:
         self._server.links.discard(self)
-        peer = self._link.party if self._link is not None else self.driver.stream.peer.identity
+        peer = self.entry.party if self.entry is not None else self.driver.stream.peer.identity
         address = self.driver.stream.peer.address
         _log.warning("link_down", peer=peer, address=address, cause=code.name.lower(), reason=reason)
-        if self._link is not None:
-            for event in self._relay.detach(self._link, Code.LINK_LOST, clock()):
+        if self.entry is not None:
+            for event in self._relay.detach(self.entry, Code.LINK_LOST, clock()):
                 self._server.report(event)
 
     def _take_on(self, party: Party, now: float) -> None:
-        self._link = RelayLink(party, self.driver.link.outbox)
-        older, events = self._relay.attach(self._link, now)
+        self.entry = RelayLink(party, self.driver.link.outbox)
+        older, events = self._relay.attach(self.entry, now)
         for event in events:
             self._server.report(event)
         for link in list(self._server.links):
-            if older is not None and link._link is older:
+            if older is not None and link.entry is older:
                 link.driver.close(Code.REPLACED, "a newer link of the same party")
         _log.info("link_up", peer=party, address=self.driver.stream.peer.address)
 
@@ -189,10 +189,6 @@ def _fields(event: RelayRouted | RelayOpened | RelayRefused) -> dict[str, object
         "source": event.source,
         "original_target": event.destination,
     }
-
-
-def _denied(address: str, reason: str) -> None:
-    _log.warning("peer_denied", address=address, reason=reason)
 
 
 def _instance_of(config: ServerConfig) -> str:

@@ -55,11 +55,11 @@ def dialer_of(config: DialingConfig, role: Role) -> Dialer:
     return GrpcDialer(role, security_of(config, role), config.timeouts.handshake)
 
 
-def listener_of(config: ServerConfig, denied: Callable[[str, str], None]) -> Listener:
+def listener_of(config: ServerConfig, report: Callable[..., None]) -> Listener:
     """The transport that a server's links arrive by."""
     from tunneler.transport.grpcio.settings import configure_environment
 
     configure_environment()
     from tunneler.transport.grpcio.listener import GrpcListener
 
-    return GrpcListener(security_of(config, Role.SERVER), denied)
+    return GrpcListener(security_of(config, Role.SERVER), report)

@@ -20,7 +20,15 @@ from google.protobuf.message import DecodeError
 
 from tunneler.addresses import CONNECTION_ID_BYTES, ConnectionId
 from tunneler.errors import LinkFault
-from tunneler.protocol.frames import MAX_BATCH_ACCEPTED, MAX_OFFSET, Ack, Data, Fin, Frame
+from tunneler.protocol.frames import (
+    MAX_BATCH_ACCEPTED,
+    MAX_OFFSET,
+    MAX_PAYLOAD,
+    Ack,
+    Data,
+    Fin,
+    Frame,
+)
 from tunneler.wire import tunnel_pb2 as pb
 from tunneler.wire.messages import frame_of_message, message_of_frame
 
@@ -42,6 +50,10 @@ _ACK_BYTES: Final = _HEAD.size + _ACK_END.size
 _FIN_BYTES: Final = _HEAD.size
 _ACK_START: Final = bytes((_FRAMES, _ACK_BYTES))
 _FIN_START: Final = bytes((_FRAMES, _FIN_BYTES))
+
+
+class _NotCanonicalError(Exception):
+    """A legal encoding, perhaps, but not one that is read by its layout."""
 
 
 def _varint(value: int) -> bytes:
@@ -100,7 +112,7 @@ def decode(batch: bytes) -> list[Frame]:
         raise LinkFault(f"a batch of {len(batch)} bytes exceeds {MAX_BATCH_ACCEPTED}")
     try:
         return _decode_by_layout(batch)
-    except (IndexError, struct.error):
+    except (IndexError, _NotCanonicalError):
         # Cut short, or a legal encoding that is not canonical at the level of the batch.
         return _decode_by_protobuf(batch)
 
@@ -137,7 +149,7 @@ def _decode_hot(batch: bytes, start: int, end: int) -> Data | Ack | Fin | None:
         length, payload = batch[rest + 1], rest + 2
         if length > 0x7F:
             length, payload = _continue_varint(batch, length, payload)
-        if length and payload + length == end:
+        if 0 < length <= MAX_PAYLOAD and payload + length == end:
             return Data(connection, offset, batch[payload:end])
     elif kind == _ACK and end - start == _ACK_BYTES and batch[rest] == _LIMIT:
         limit = int.from_bytes(batch[rest + 1 : end], "little")
@@ -157,7 +169,7 @@ def _continue_varint(batch: bytes, value: int, position: int) -> tuple[int, int]
         value |= (byte & 0x7F) << shift
         if byte <= 0x7F:
             return value, position
-    raise LinkFault("a length needs more than four bytes")
+    raise _NotCanonicalError
 
 
 def _decode_cold(message: bytes) -> Frame:

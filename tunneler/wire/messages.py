@@ -22,6 +22,7 @@ from tunneler.addresses import (
 from tunneler.errors import Code, LinkFault
 from tunneler.protocol.frames import (
     MAX_OFFSET,
+    MAX_PAYLOAD,
     Ack,
     Bye,
     Data,
@@ -178,8 +179,8 @@ def _read_open_result(message: pb.Frame) -> OpenResult:
 
 
 def _read_data(message: pb.Frame) -> Data:
-    if not message.payload:
-        raise ValueError("no payload")
+    if not 0 < len(message.payload) <= MAX_PAYLOAD:
+        raise ValueError(f"a payload of {len(message.payload)} bytes")
     return Data(_connection(message), _offset(message), message.payload)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 
@@ -69,12 +70,8 @@ def test_not_sizes(text: object) -> None:
 
 @given(st.text())
 def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
-    try:
-        seconds = read_seconds(text)
-    except ValueError as error:
-        assert str(error).startswith("expected a duration")
-    else:
-        assert 0 <= seconds < float("inf")
+    with contextlib.suppress(ValueError):
+        assert 0 <= read_seconds(text) < float("inf")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost", "LOCALHOST"])

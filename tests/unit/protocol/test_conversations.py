@@ -227,8 +227,9 @@ TestStraightAsBytes = EncodedTalk.TestCase
 TestThroughRelay = RelayedTalk.TestCase
 TestThroughRelayAsBytes = RelayedEncodedTalk.TestCase
 
-for case in (TestStraight, TestStraightAsBytes, TestThroughRelay, TestThroughRelayAsBytes):
-    case.settings = settings(stateful_step_count=60)
+Talk.TestCase.settings = settings(stateful_step_count=60)
+for _machine in (EncodedTalk, RelayedTalk, RelayedEncodedTalk):
+    _machine.TestCase.settings = Talk.TestCase.settings
 
 
 def test_undisturbed_conversation_ends_in_good_order() -> None:

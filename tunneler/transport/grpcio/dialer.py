@@ -65,7 +65,9 @@ class GrpcDialer:
 def _hint(message: str) -> str:
     """Add what an operator can do about gRPC's commonest complaints."""
     if "CERTIFICATE_VERIFY_FAILED" in message:
-        return f"{message}; the server's certificate is not of our tls.ca_file, or for another name or address"
+        return (
+            f"{message}; the server's certificate is not of our tls.ca_file, or for another name or address"
+        )
     if "Socket closed" in message:
         return f"{message}; the server ended the handshake: does it know the authority of our certificate?"
     return message

@@ -10,6 +10,7 @@ import grpc
 
 from tunneler.addresses import ANY_HOST, HostPort, Identity, Role
 from tunneler.errors import PkiError, TransportError
+from tunneler.transport.grpcio.diagnostics import core_messages
 from tunneler.transport.grpcio.settings import SERVER_OPTIONS
 from tunneler.transport.grpcio.stream import GrpcStream
 from tunneler.transport.seam import METHODS, PLAINTEXT_NAME, Attach, Peer, Security
@@ -25,24 +26,24 @@ class GrpcListener:
     """See :class:`tunneler.transport.seam.Listener`.
 
     Args:
-        denied: told of a peer (its address, and why) whose certificate does not allow the
-            method that it called.
+        report: told, as an event and its fields, of a peer that never became a link.
     """
 
-    def __init__(self, security: Security, denied: Callable[[str, str], None]) -> None:
+    def __init__(self, security: Security, report: Callable[..., None]) -> None:
         self._security = security
-        self._denied = denied
+        self._report = report
 
     @asynccontextmanager
     async def serve(self, address: HostPort, attach: Attach) -> AsyncIterator[None]:
         server = grpc.aio.server(options=SERVER_OPTIONS)
         server.add_generic_rpc_handlers((_Methods(self, attach),))
         self._bind(server, address)
-        await server.start()
-        try:
-            yield
-        finally:
-            await server.stop(CLOSING_GRACE)
+        with core_messages(lambda event, message: self._report(event, reason=message)):
+            await server.start()
+            try:
+                yield
+            finally:
+                await server.stop(CLOSING_GRACE)
 
     def _bind(self, server: grpc.aio.Server, address: HostPort) -> None:
         target = str(HostPort(address.host if address.host != ANY_HOST else "::", address.port))
@@ -84,7 +85,7 @@ class GrpcListener:
             reason = f"{identity.uri} may not call {METHODS[role]}"
         except PkiError as error:
             reason = str(error)
-        self._denied(address, reason)
+        self._report("peer_denied", address=address, reason=reason)
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the certificate does not allow this method")
         raise AssertionError("abort returns never")
 
@@ -98,7 +99,9 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic
             for role, method in METHODS.items()
         }
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         return self._handlers.get(handler_call_details.method)
 
 
