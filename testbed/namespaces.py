@@ -20,7 +20,7 @@ from typing import Self
 
 from testbed import ownership
 from testbed.hosts import Host, pids_in
-from testbed.processes import Process, end_pids, execute, wait_until
+from testbed.processes import CommandFailed, Process, end_pids, execute, wait_until
 from testbed.signals import TerminationGuard, interruptions_deferred
 from testbed.topology import HostSpec, Topology
 
@@ -186,8 +186,10 @@ def _remove(entry: ownership.Entry) -> list[str]:
     existing = [name for name in entry.namespaces if (NAMESPACE_DIRECTORY / name).exists()]
     for namespace in existing:
         end_pids(partial(pids_in, namespace))
-        deleted = execute(("ip", "netns", "delete", namespace), timeout=SETUP_TIMEOUT, check=False)
-        if deleted.returncode and (NAMESPACE_DIRECTORY / namespace).exists():  # else another sweep was faster
-            deleted.check_returncode()
+        try:
+            execute(("ip", "netns", "delete", namespace), timeout=SETUP_TIMEOUT)
+        except CommandFailed:
+            if (NAMESPACE_DIRECTORY / namespace).exists():  # else a sweep at the same time was faster
+                raise
     ownership.release(entry)
     return existing

@@ -49,7 +49,7 @@ def nothing_left_behind() -> Iterator[None]:
     """Fail the run, at its end, for what outlives its tests; end the processes among it."""
     leftovers = Leftovers.watch()
     yield
-    found = leftovers.find(patience=5.0)
+    found = leftovers.find(patience=2.0)
     leftovers.end_processes()
     if found:
         pytest.fail("left behind by this run:\n  " + "\n  ".join(found), pytrace=False)

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 from bench.accounting import cpu_seconds, peak_bytes
+from testbed import wait_until
 
-BURN = """
-import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", '''
-import time
+CHILD = """
+import os, time
 memory = bytearray(64 << 20)
 while time.process_time() < 0.3: pass
-print("burnt", flush=True)
+print(os.getpid(), flush=True)
 time.sleep(60)
-'''])
-child.wait()
+"""
+PARENT = f"""
+import subprocess, sys
+subprocess.run([sys.executable, "-c", {CHILD!r}])
+sys.stdin.read()
 """
 
 
-def test_descendants_count_alive_and_awaited() -> None:
-    with subprocess.Popen((sys.executable, "-c", BURN), stdout=subprocess.PIPE) as parent:
+def test_descendants_count_whether_alive_or_awaited() -> None:
+    command = (sys.executable, "-c", PARENT)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
-        assert parent.stdout.readline() == b"burnt\n"
-        roles = {"some": [parent.pid], "none": []}
+        child = int(parent.stdout.readline())
+        roles = {"busy": [parent.pid], "nobody": []}
         alive = cpu_seconds(roles)
-        assert alive["some"] >= 0.3
-        assert alive["none"] == 0
-        assert peak_bytes(roles)["some"] > 64 << 20
-        listing = subprocess.run(
-            ("pgrep", "-P", str(parent.pid)), capture_output=True, text=True, timeout=5, check=True
-        )
-        subprocess.run(("kill", listing.stdout.strip()), timeout=5, check=True)
-        end = time.monotonic() + 5
-        # Between the child's end and the parent's, its time has moved to the parent's account.
-        while parent.poll() is None and time.monotonic() < end:
-            if pids := cpu_seconds(roles)["some"]:
-                assert pids >= 0.3
-        parent.wait(5)
-    assert cpu_seconds(roles)["some"] == 0
+        assert alive["busy"] >= 0.3
+        assert peak_bytes(roles)["busy"] > 64 << 20
+        os.kill(child, signal.SIGTERM)
+        wait_until(lambda: not Path(f"/proc/{child}").exists(), 5, "the child awaited by its parent")
+        assert cpu_seconds(roles)["busy"] >= alive["busy"]
+        assert alive["nobody"] == 0
+        parent.communicate(timeout=5)
+    assert cpu_seconds(roles)["busy"] == 0
+    assert peak_bytes(roles)["busy"] == 0

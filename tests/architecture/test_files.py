@@ -62,3 +62,15 @@ def test_locks_agree() -> None:
     dev = versions["dev"]
     assert versions["runtime"] == {name: dev[name] for name in versions["runtime"]}
     assert all(dev.get(name, version) == version for name, version in versions["build"].items())
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    link = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)")
+    dead = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in tracked()
+        if page.suffix == ".md"
+        for target in link.findall(page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert dead == []

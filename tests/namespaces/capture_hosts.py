@@ -158,6 +158,7 @@ def capture_hosts() -> Iterator[Hosts]:
         agents["client"].call("listen", IPV4_ONLY_CAPTURE_PORT, "captured", ipv4_only=True)
         agents["client"].call("listen", WEB_PORT, "direct")
         agents["far"].call("listen", WEB_PORT, "direct")
+        agents["far"].call("listen_for_datagrams", WEB_PORT)
         yield Hosts(lab, agents)
 
 
@@ -195,6 +196,28 @@ class _Inside:
         reason = DestinationCheck(self._plan).refuse_reason(original, accepted_at(connection))
         return f"captured {original}" if reason is None else f"refused: {reason}"
 
+    def listen_for_datagrams(self, port: int) -> None:
+        """Answer every datagram to a port."""
+        listener = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        listener.bind(("", port))
+        threading.Thread(target=self._answer_datagrams, args=(listener,), daemon=True).start()
+
+    def _answer_datagrams(self, listener: socket.socket) -> None:
+        while True:
+            text, sender = listener.recvfrom(1000)
+            listener.sendto(b"direct " + text, sender)
+
+    def send_datagram(self, address: str, port: int, text: str) -> str:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+            sender.settimeout(CONNECT_TIMEOUT)
+            try:
+                # Not connected: the answer comes from far's first address, and may.
+                sender.sendto(text.encode(), (address, port))
+                return sender.recv(1000).decode()
+            except OSError as error:
+                return type(error).__name__
+
     def connect(self, address: str, port: int, uid: int | None = None) -> str:
         try:
             if uid is not None:
@@ -202,7 +225,7 @@ class _Inside:
             with socket.create_connection((address, port), CONNECT_TIMEOUT) as connection:
                 return connection.recv(1000).decode() or "closed without a word"
         except OSError as error:
-            return f"{type(error).__name__}"
+            return type(error).__name__
         finally:
             os.seteuid(0)
 

@@ -121,6 +121,12 @@ def test_what_is_not_captured(hosts: Hosts, backend: str, version: int) -> None:
     assert hosts.client.connect(FOREIGN[version]) == direct(FOREIGN[version])
 
 
+def test_only_tcp_is_captured(hosts: Hosts, backend: str, version: int) -> None:
+    hosts.client.call("install", backend, gateway=True)
+    for host in (hosts.client, hosts.lan):
+        assert host.call("send_datagram", CAPTURED[version], 80, "hello") == "direct hello"
+
+
 def test_everything_is_captured_but_loopback_and_exclusions(hosts: Hosts, backend: str, version: int) -> None:
     hosts.client.call("install", backend, networks=["0.0.0.0/0", "::/0"])
     assert hosts.client.connect(FOREIGN[version]) == captured(FOREIGN[version])

@@ -74,11 +74,20 @@ def _nearest(wrong: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)), None)
 
 
+def suggested_variable(model: type[Section], wrong: str) -> str:
+    """The prefix, which all of them share, is no likeness."""
+    near = _nearest(
+        wrong.removeprefix(ENVIRONMENT_PREFIX),
+        (name.removeprefix(ENVIRONMENT_PREFIX) for name in variables(model)),
+    )
+    return f"; did you mean {ENVIRONMENT_PREFIX}{near}?" if near is not None else ""
+
+
 def suggested_key(model: type[Section], wrong: Path) -> str:
-    """Look among the siblings first, then for the same name elsewhere (cert_file is tls.cert_file)."""
+    """Look for the same name elsewhere (cert_file is tls.cert_file), then among the siblings."""
     *sections, name = wrong
     paths = leaves(model)
     siblings = {dotted(path[: len(wrong)]) for path in paths if list(path[: len(sections)]) == sections}
     elsewhere = [dotted(path) for path in paths if path[-1] == name]
-    near = _nearest(dotted(wrong), siblings) or next(iter(elsewhere), None)
+    near = next(iter(elsewhere), None) or _nearest(dotted(wrong), siblings)
     return f"; did you mean {near}?" if near is not None else suggestion(dotted(wrong), map(dotted, paths))

@@ -139,7 +139,7 @@ class _Reader:
             if name in known:
                 self._set(known[name], value, label.format(name), directory)
             elif name.startswith(keys.ENVIRONMENT_PREFIX) and name not in keys.variables_of_every_role():
-                near = keys.suggestion(name, known)
+                near = keys.suggested_variable(self._model, name)
                 self.misplaced.append(
                     ConfigError(label.format(one_line(name)), "", f"no such variable{near}")
                 )

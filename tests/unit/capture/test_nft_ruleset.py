@@ -97,6 +97,18 @@ def test_an_address_alone_is_a_network_of_one(spelling: Any) -> None:
     assert differences(objects, other) == ["table inet tunneler: set captured4: differs from what is wanted"]
 
 
+def test_how_a_network_is_cut_means_nothing() -> None:
+    objects = ruleset(CapturePlan((parse_network("192.0.2.0/24"),), 9999), None)
+    halves = copy.deepcopy(objects)
+    halves[0]["set"]["elem"] = [
+        {"range": ["192.0.2.128", "192.0.2.255"]},
+        {"prefix": {"addr": "192.0.2.0", "len": 25}},
+    ]
+    assert differences(objects, halves) == []
+    halves[0]["set"]["elem"].pop()
+    assert differences(objects, halves) != []
+
+
 def test_the_order_of_rules_means_something() -> None:
     objects = ruleset(PLAN, None)
     turned = sorted(objects, key=lambda item: "rule" in item and "return" in json.dumps(item))
