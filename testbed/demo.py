@@ -12,7 +12,6 @@ import os
 import random
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +32,7 @@ DOWNLOAD_DEADLINE = 60.0
 REQUESTS = 200
 WEB_PAGE = "Hello from 192.168.1.5, a web server that knows nothing of tunneler.\n"
 DIRECT_TARGET = "192.168.1.5"
+PYTHON = os.path.relpath(sys.executable)
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as a shell gives it (128 + SIGINT)."""
 
@@ -69,7 +69,7 @@ def main() -> int:
     """Run the demonstration; its exit status."""
     parser = argparse.ArgumentParser(
         prog="scripts/demo",
-        description="Four hosts in network namespaces, the three roles, one curl; then everything is removed.",
+        description="Four hosts in network namespaces, three roles, one curl; then everything is removed.",
     )
     parser.add_argument("--keep", action="store_true", help="leave it running, and say how to look around")
     keep = parser.parse_args().keep
@@ -86,6 +86,8 @@ def main() -> int:
             _explain(page, suite)
             lab.keep()
             kept = True
+        else:
+            _stop(page, suite)
     except KeyboardInterrupt:
         page.heading("Interrupted")
         return INTERRUPTED
@@ -114,7 +116,6 @@ def _set_up(page: Page, lab: Lab, directory: Path) -> Suite:
     page.heading("Four hosts, a certificate authority, three programs")
     timed = _Stopwatch()
     lab.up()
-    server, target = lab.host("server"), lab.host("target")
     page.line()
     page.line("client 10.77.1.2  ──mTLS──▶  server  ◀──mTLS──  10.77.2.2 proxy  ──TCP──▶  192.168.1.5 target")
     page.line()
@@ -122,14 +123,12 @@ def _set_up(page: Page, lab: Lab, directory: Path) -> Suite:
     suite = Suite(lab, directory)
     suite.make_certificates()
     page.fact("certificates", f"tunneler-gencerts → {suite.certificates}, in {timed()}")
-    suite.add_three_roles()
+    suite.add_three_roles(client={"client_id": "client-1"})
     suite.start()
     for member in suite.members.values():
         command = f"{member.program.name} --config {member.config_file.name}"
-        page.fact(str(member.role), f"{command:<42} pid {member.pid:<7} {_greeting(suite, member.name)}")
+        page.fact(str(member.role), f"{command:<38} pid {member.pid:<7} {_greeting(suite, member.name)}")
     page.fact("ready", f"in {timed()}: rules in, links up, routes known")
-    assert target.address == DIRECT_TARGET
-    assert server.spec.forwards is False
     return suite
 
 
@@ -262,23 +261,31 @@ def _digest(path: Path) -> str:
 def _explain(page: Page, suite: Suite) -> None:
     inside: Callable[[str], str] = "ip netns exec {}".format
     client, proxy = (inside(suite.lab.host(name).namespace) for name in ("client", "proxy"))
+    rules = {"nftables": "nft list ruleset", "iptables": "iptables-legacy -t nat -S"}
+    backend = suite.client.wait_for("capture_installed")["backend"]
     page.heading("It is still running")
     page.line()
     for what, command in (
         ("ask again", f"{client} curl http://{TARGET}/"),
         ("a shell on the client", f"{client} bash"),
-        ("the capture rules", f"{client} nft list ruleset; {client} iptables-legacy -t nat -S"),
+        ("the capture rules", f"{client} {rules[backend]}"),
         ("the proxy's sockets", f"{proxy} ss -tnp"),
-        ("follow the logs", f"tail -f {suite.directory}/{{client,server,proxy}}.1.log"),
+        ("the logs", f"tail -f {suite.directory}/{{client,server,proxy}}.1.log"),
         ("a configuration", f"cat {suite.client.config_file}"),
-        ("the certificates", f"openssl x509 -noout -text -in {suite.certificates}/client/cert.pem"),
-        ("end it", f"{PROGRAM} -m testbed && rm -r {suite.directory}"),
+        ("the certificates", f"ls -l {suite.certificates}/*"),
+        ("end it", f"{PYTHON} -m testbed && rm -r {suite.directory}"),
     ):
-        page.fact(what, "")
-        page.line(f"    {command}")
+        page.line(f"{page.paint(2, f'{what:<23}')}{command}")
 
 
-PROGRAM = os.path.relpath(sys.executable)
+def _stop(page: Page, suite: Suite) -> None:
+    page.heading("SIGTERM to all three")
+    page.line()
+    for name, status in suite.stop().items():
+        last = suite[name].events()[-1]["event"]
+        page.fact(name, f"exit status {status}; the last that it logged is {last}")
+    rules = suite.lab.host("client").run("bash", "-c", "nft list ruleset; iptables-legacy-save -t nat").stdout
+    page.fact("rules", "still there" if "unneler" in rules else "none left in the client")
 
 
 def _clean_up(page: Page, lab: Lab, directory: Path) -> None:

@@ -12,8 +12,6 @@ from datetime import datetime
 
 from testbed.suite import Event
 
-STEP_COUNT = 12
-
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
@@ -35,8 +33,8 @@ class IncompleteStory(Exception):
 
 def _captured(event: Event) -> tuple[str, ...]:
     return (
-        f"netfilter redirected the connection of {event['source']} to the client",
-        f"SO_ORIGINAL_DST says where it was going: {event['original_target']}",
+        f"netfilter redirected {event['source']} to the client",
+        f"SO_ORIGINAL_DST: it was going to {event['original_target']}",
         f"its id is {event['connection']}",
     )
 
@@ -44,20 +42,20 @@ def _captured(event: Event) -> tuple[str, ...]:
 def _routed(event: Event) -> tuple[str, ...]:
     return (
         f"OPEN arrived on the link of {event['peer']}",
-        f"the longest route for {event['original_target']} is that of {event['proxy']}",
+        f"longest route for {event['original_target']}: {event['proxy']}",
     )
 
 
 def _dialled(event: Event) -> tuple[str, ...]:
     return (
         "OPEN arrived on the link that the proxy dialled outward",
-        f"{event['original_target']} means {event['target']}, in a network that the proxy manages",
+        f"{event['original_target']} means {event['target']}, which it manages",
         f"it dials {event['target']} from its own address",
     )
 
 
 def _proxy_opened(event: Event) -> tuple[str, ...]:
-    return (f"{event['target']} accepted; the result goes back to the server",)
+    return (f"{event['target']} accepted; the result goes to the server",)
 
 
 def _server_opened(event: Event) -> tuple[str, ...]:
@@ -65,13 +63,12 @@ def _server_opened(event: Event) -> tuple[str, ...]:
 
 
 def _client_opened(event: Event) -> tuple[str, ...]:
-    return (f"the captured socket of {event['source']} is joined to {event['peer']}",)
+    return (f"socket {event['source']} joined to {event['peer']}",)
 
 
 def _client_closed(event: Event) -> tuple[str, ...]:
-    return (
-        f"{event['bytes_up']} bytes went up, {event['bytes_down']} came down to the socket: {event['cause']}",
-    )
+    up, down, cause = event["bytes_up"], event["bytes_down"], event["cause"]
+    return (f"{up} bytes went up, {down} came down to that socket: {cause}",)
 
 
 _TELLERS: dict[tuple[str, str], tuple[int, Callable[[Event], tuple[str, ...]]]] = {

@@ -195,7 +195,7 @@ class Member:
             ended = not self.running  # asked before the log is read: all that it wrote is then there
             found.extend(self.events(event, since=since, **fields))
             if ended and not found:
-                raise ProcessEndedError(f"{self.name} ended without {event} {fields}\n{self.process.tail()}")
+                raise ProcessEndedError(f"{self.process}: no {event} in its log\n{self.process.tail()}")
             return bool(found)
 
         try:

@@ -7,19 +7,18 @@
 What is not captured arrives at ``far``, so that "not captured" is seen as an arrival too, and not as
 silence. Whoever accepts a connection says in one line what it knows about it, and closes.
 
-An agent is this module run as a program: one JSON request a line, one JSON answer a line.
+The agent is ``capture_agent.py``: one JSON request a line, one JSON answer a line.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import select
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
@@ -28,15 +27,11 @@ from typing import Any, Self
 
 from testbed import Host, HostSpec, Lab, Topology
 from testbed.topology import Attachment, StaticRoute
-from tunneler.addresses import HostPort, parse_network
-from tunneler.capture.original import DestinationCheck, accepted_at, original_destination
-from tunneler.capture.rules import CaptureBackend, CapturePlan
-from tunneler.capture.select import backend, plan_for
+from tunneler.addresses import Endpoint
 from tunneler.errors import CaptureError
 
 ROOT = Path(__file__).parents[2]
 ANSWER_TIMEOUT = 15.0
-CONNECT_TIMEOUT = 3.0
 
 CAPTURED = {4: "100.64.1.5", 6: "2001:db8:64::5"}
 EXCLUDED = {4: "100.64.2.5", 6: "2001:db8:64:2::5"}
@@ -45,6 +40,17 @@ SERVER = {4: "100.64.3.5", 6: "2001:db8:64:3::5"}
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 NETWORKS = ("100.64.0.0/10", "2001:db8:64::/48")
 EXCLUDE = ("100.64.2.0/24", "2001:db8:64:2::/64")
+
+LIST_RULES = """
+for command in iptables-legacy-save ip6tables-legacy-save; do $command -t nat; done
+nft list ruleset
+"""
+REMOVE_RULES = """
+for command in iptables-legacy ip6tables-legacy; do
+    $command -t nat -F; $command -t nat -X
+done
+nft flush ruleset
+"""
 
 CAPTURE_PORT = 9999
 IPV4_ONLY_CAPTURE_PORT = 9998
@@ -81,7 +87,12 @@ def topology() -> Topology:
     return Topology((lan, client, far))
 
 
-# ---------------------------------------------------------------------------- outside
+def captured(address: str, port: int = 80) -> str:
+    return f"captured {Endpoint.of(address, port)}"
+
+
+def direct(address: str, port: int = 80) -> str:
+    return f"direct {Endpoint.of(address, port)}"
 
 
 class Agent:
@@ -90,7 +101,7 @@ class Agent:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._process = subprocess.Popen(
-            host.command(sys.executable, "-W", "error", "-m", "tests.namespaces.capture_hosts"),
+            host.command(sys.executable, "-W", "error", "-m", "tests.namespaces.capture_agent"),
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -112,7 +123,7 @@ class Agent:
         Path(f"/run/{self.host.namespace}.xtables.lock").unlink(missing_ok=True)
 
     def call(self, function: str, *arguments: Any, **options: Any) -> Any:
-        """Call one of FUNCTIONS in the host.
+        """Call a method of ``capture_agent.Inside``.
 
         Raises:
             CaptureError: the function did.
@@ -147,6 +158,14 @@ class Hosts:
         """The output of shell commands in the client."""
         return self.lab.host("client").run("bash", "-euc", script).stdout
 
+    def rules(self) -> str:
+        """All rules of the client, without dates and counters."""
+        return re.sub(r"(?m)^#.*\n|\[\d+:\d+\]|packets \d+ bytes \d+", "", self.shell(LIST_RULES))
+
+    def clean(self) -> None:
+        """Remove all rules of the client."""
+        self.shell(REMOVE_RULES)
+
 
 @contextmanager
 def capture_hosts() -> Iterator[Hosts]:
@@ -160,122 +179,3 @@ def capture_hosts() -> Iterator[Hosts]:
         agents["far"].call("listen", WEB_PORT, "direct")
         agents["far"].call("listen_for_datagrams", WEB_PORT)
         yield Hosts(lab, agents)
-
-
-# ----------------------------------------------------------------------------- inside
-
-
-class _Inside:
-    """The functions of an agent, and what they share."""
-
-    def __init__(self) -> None:
-        self._plan = CapturePlan((), CAPTURE_PORT)
-        self._backends: dict[str, CaptureBackend] = {}
-
-    def listen(self, port: int, word: str, *, ipv4_only: bool = False) -> None:
-        """Answer every connection to a port with the word and what is known about the connection."""
-        family = socket.AF_INET if ipv4_only else socket.AF_INET6
-        listener = socket.create_server(
-            ("", port), family=family, dualstack_ipv6=not ipv4_only, backlog=64, reuse_port=False
-        )
-        threading.Thread(target=self._answer, args=(listener, word), daemon=True).start()
-
-    def _answer(self, listener: socket.socket, word: str) -> None:
-        while True:
-            connection, _ = listener.accept()
-            with connection:
-                local = accepted_at(connection)
-                text = f"{word} {local}" if word == "direct" else self._judge(connection)
-                connection.sendall(text.encode())
-
-    def _judge(self, connection: socket.socket) -> str:
-        try:
-            original = original_destination(connection)
-        except CaptureError as error:
-            return f"refused: {error}"
-        reason = DestinationCheck(self._plan).refuse_reason(original, accepted_at(connection))
-        return f"captured {original}" if reason is None else f"refused: {reason}"
-
-    def listen_for_datagrams(self, port: int) -> None:
-        """Answer every datagram to a port."""
-        listener = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        listener.bind(("", port))
-        threading.Thread(target=self._answer_datagrams, args=(listener,), daemon=True).start()
-
-    def _answer_datagrams(self, listener: socket.socket) -> None:
-        while True:
-            text, sender = listener.recvfrom(1000)
-            listener.sendto(b"direct " + text, sender)
-
-    def send_datagram(self, address: str, port: int, text: str) -> str:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as sender:
-            sender.settimeout(CONNECT_TIMEOUT)
-            try:
-                # Not connected: the answer comes from far's first address, and may.
-                sender.sendto(text.encode(), (address, port))
-                return sender.recv(1000).decode()
-            except OSError as error:
-                return type(error).__name__
-
-    def connect(self, address: str, port: int, uid: int | None = None) -> str:
-        try:
-            if uid is not None:
-                os.seteuid(uid)
-            with socket.create_connection((address, port), CONNECT_TIMEOUT) as connection:
-                return connection.recv(1000).decode() or "closed without a word"
-        except OSError as error:
-            return type(error).__name__
-        finally:
-            os.seteuid(0)
-
-    def install(self, name: str, **plan: Any) -> None:
-        self._plan = _plan(**plan)
-        self._backend(name).install(self._plan)
-
-    def check(self, name: str, **plan: Any) -> list[str]:
-        return self._backend(name).check(_plan(**plan))
-
-    def remove(self, name: str) -> None:
-        self._backend(name).remove()
-
-    def installed(self, name: str) -> bool:
-        return self._backend(name).installed()
-
-    def automatic(self) -> str:
-        return backend("auto").name
-
-    def _backend(self, name: Any) -> CaptureBackend:
-        # Kept, as a client would keep it: what it remembers of the rules must not mislead it.
-        if name not in self._backends:
-            self._backends[name] = backend(name)
-        return self._backends[name]
-
-
-def _plan(**options: Any) -> CapturePlan:
-    return plan_for(
-        networks=map(parse_network, options.get("networks", NETWORKS)),
-        listen_port=options.get("listen_port", CAPTURE_PORT),
-        exclude=map(parse_network, options.get("exclude", EXCLUDE)),
-        servers=[HostPort(host, 8081) for host in options.get("servers", ())],
-        gateway=options.get("gateway", False),
-        user=options.get("user"),
-    )
-
-
-def serve() -> None:
-    """Answer requests until the input ends."""
-    inside = _Inside()
-    for line in sys.stdin:
-        name, arguments, options = json.loads(line)
-        function: Callable[..., Any] = getattr(inside, name)
-        try:
-            answer = {"result": function(*arguments, **options)}
-        except CaptureError as error:
-            answer = {"error": str(error)}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    serve()

@@ -20,8 +20,9 @@ from tests.namespaces.capture_hosts import (
     UNHEARD_PORT,
     Hosts,
     capture_hosts,
+    captured,
+    direct,
 )
-from tunneler.addresses import Endpoint
 from tunneler.errors import CaptureError
 
 FOREIGN_RULES = """
@@ -44,18 +45,6 @@ table ip nat {
 RULES
 """
 
-CLEAN = """
-for command in iptables-legacy ip6tables-legacy; do
-    $command -t nat -F; $command -t nat -X
-done
-nft flush ruleset
-"""
-
-RULES = """
-for command in iptables-legacy-save ip6tables-legacy-save; do $command -t nat; done
-nft list ruleset
-"""
-
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
@@ -66,7 +55,7 @@ def hosts() -> Iterator[Hosts]:
 @pytest.fixture(autouse=True)
 def clean(hosts: Hosts) -> Iterator[None]:
     yield
-    hosts.shell(CLEAN)
+    hosts.clean()
 
 
 @pytest.fixture(params=["iptables", "nftables"])
@@ -81,21 +70,8 @@ def version(request: pytest.FixtureRequest) -> int:
     return number
 
 
-def rules(hosts: Hosts) -> str:
-    """All rules of the client, without dates and counters."""
-    return re.sub(r"(?m)^#.*\n|\[\d+:\d+\]|packets \d+ bytes \d+", "", hosts.shell(RULES))
-
-
 def without_ours(rules: str) -> str:
     return re.sub(r"(?m)^.*TUNNELER.*\n", "", re.sub(r"(?ms)^table inet tunneler \{.*?^\}\n", "", rules))
-
-
-def captured(address: str, port: int = 80) -> str:
-    return f"captured {Endpoint.of(address, port)}"
-
-
-def direct(address: str, port: int = 80) -> str:
-    return f"direct {Endpoint.of(address, port)}"
 
 
 def test_a_captured_connection_tells_where_it_was_going(hosts: Hosts, backend: str, version: int) -> None:
@@ -167,9 +143,9 @@ def test_a_connection_that_nothing_redirected_is_refused(hosts: Hosts) -> None:
 
 def test_install_twice_is_install_once(hosts: Hosts, backend: str) -> None:
     hosts.client.call("install", backend, gateway=True, user="nobody")
-    once = rules(hosts)
+    once = hosts.rules()
     hosts.client.call("install", backend, gateway=True, user="nobody")
-    assert rules(hosts) == once
+    assert hosts.rules() == once
     assert hosts.client.call("check", backend, gateway=True, user="nobody") == []
 
 
@@ -186,13 +162,13 @@ def test_another_plan_replaces_the_first(hosts: Hosts, backend: str) -> None:
 
 def test_the_rules_of_others_stay_as_they_were(hosts: Hosts, backend: str) -> None:
     hosts.shell(FOREIGN_RULES)
-    before = rules(hosts)
+    before = hosts.rules()
     hosts.client.call("install", backend, gateway=True, user="nobody")
     hosts.client.call("install", backend)
     assert hosts.client.connect(CAPTURED[4]) == captured(CAPTURED[4])
-    assert without_ours(rules(hosts)) == before
+    assert without_ours(hosts.rules()) == before
     hosts.client.call("remove", backend)
-    assert rules(hosts) == before
+    assert hosts.rules() == before
 
 
 def test_our_rules_decide_before_those_of_others(hosts: Hosts) -> None:
@@ -202,21 +178,21 @@ def test_our_rules_decide_before_those_of_others(hosts: Hosts) -> None:
 
 
 def test_remove_leaves_nothing_and_needs_nothing(hosts: Hosts, backend: str) -> None:
-    before = rules(hosts)
+    before = hosts.rules()
     hosts.client.call("remove", backend)
     hosts.client.call("install", backend, gateway=True, user="nobody")
-    assert rules(hosts) != before
+    assert hosts.rules() != before
     assert hosts.client.call("installed", backend)
     hosts.client.call("remove", backend)
     hosts.client.call("remove", backend)
-    assert rules(hosts) == before
+    assert hosts.rules() == before
     assert not hosts.client.call("installed", backend)
 
 
 def test_iptables_reads_our_bytes_as_we_meant_them(hosts: Hosts) -> None:
     hosts.client.call("install", "iptables", gateway=True, user="nobody")
     comment = "-m comment --comment tunneler"
-    listed = [line for line in rules(hosts).splitlines() if line.startswith("-A")]
+    listed = [line for line in hosts.rules().splitlines() if line.startswith("-A")]
     assert listed == [
         f"-A PREROUTING -p tcp {comment} -j TUNNELER",
         f"-A OUTPUT -p tcp {comment} -m owner ! --uid-owner {NOBODY} -j TUNNELER",
@@ -231,111 +207,6 @@ def test_iptables_reads_our_bytes_as_we_meant_them(hosts: Hosts) -> None:
     ]
 
 
-FIRST_RULE = "-p tcp -d 100.64.2.0/24 -m comment --comment tunneler -j RETURN"
-
-IPTABLES_DAMAGE = {
-    "flushed": ("iptables-legacy -t nat -F TUNNELER", "IPv4 nat table, chain TUNNELER: missing"),
-    "flushed6": ("ip6tables-legacy -t nat -F TUNNELER", "IPv6 nat table, chain TUNNELER: missing"),
-    "jump": (
-        "iptables-legacy -t nat -D OUTPUT 1",
-        "IPv4 nat table, chain OUTPUT: missing: -p tcp -j TUNNELER",
-    ),
-    "jumps": ("iptables-legacy -t nat -A OUTPUT -j TUNNELER", "chain OUTPUT: unexpected rule to TUNNELER"),
-    "port": (
-        "iptables-legacy -t nat -R TUNNELER 3 -p tcp -d 100.64.0.0/10 -j REDIRECT --to-ports 1234",
-        "chain TUNNELER: unexpected rule to REDIRECT",
-    ),
-    "exclusion": (
-        "iptables-legacy -t nat -I TUNNELER -d 100.64.0.0/10 -j ACCEPT",
-        "chain TUNNELER: unexpected rule to ACCEPT",
-    ),
-    "order": (
-        f"iptables-legacy -t nat -D TUNNELER 1; iptables-legacy -t nat -A TUNNELER {FIRST_RULE}",
-        "IPv4 nat table, chain TUNNELER: the rules are in another order",
-    ),
-    "chain": (
-        "ip6tables-legacy -t nat -F; ip6tables-legacy -t nat -X TUNNELER",
-        "IPv6 nat table: chain TUNNELER is missing",
-    ),
-    "double": (
-        f"iptables-legacy -t nat -A TUNNELER {FIRST_RULE}",
-        "chain TUNNELER: 2 times: -d 100.64.2.0/24 -p tcp -j RETURN",
-    ),
-}
-
-RELOAD = """
-    listing=$(nft list table inet tunneler | sed -e 's/:9999/:{port}/')
-    nft delete table inet tunneler
-    nft -f - <<< "$listing"
-"""
-
-NFTABLES_DAMAGE = {
-    "table": ("nft delete table inet tunneler", "table inet tunneler is missing"),
-    "flushed": ("nft flush chain inet tunneler capture", "rules of capture: missing"),
-    "jump": ("nft flush chain inet tunneler output", "rules of output: missing"),
-    "jumps": ("nft add rule inet tunneler output jump capture", "rules of output: differs"),
-    "port": (RELOAD.format(port=1234), "rules of capture: differs"),
-    "network": (
-        "nft delete element inet tunneler captured6 { 2001:db8:64::/48 }",
-        "set captured6: differs",
-    ),
-    "exclusion": (
-        "nft add element inet tunneler excluded4 { 100.64.1.0/24 }",
-        "set excluded4: differs",
-    ),
-    "chain": (
-        "nft add chain inet tunneler other { type nat hook output priority -150\\; }",
-        "chain other: unexpected",
-    ),
-    "map": ("nft add map inet tunneler m { type ipv4_addr : verdict\\; }", "map m: unexpected"),
-}
-
-
-@pytest.mark.parametrize(
-    ("backend", "damage", "report"),
-    [
-        *[pytest.param("iptables", *case, id=f"iptables-{name}") for name, case in IPTABLES_DAMAGE.items()],
-        *[pytest.param("nftables", *case, id=f"nftables-{name}") for name, case in NFTABLES_DAMAGE.items()],
-    ],
-)
-def test_check_sees_and_install_mends(hosts: Hosts, backend: str, damage: str, report: str) -> None:
-    hosts.client.call("install", backend)
-    assert hosts.client.call("check", backend) == []
-    hosts.shell(damage)
-    found = hosts.client.call("check", backend)
-    assert any(report in line for line in found), found
-    hosts.client.call("install", backend)
-    assert hosts.client.call("check", backend) == []
-    assert hosts.client.connect(CAPTURED[4]) == captured(CAPTURED[4])
-    assert hosts.client.connect(CAPTURED[6]) == captured(CAPTURED[6])
-
-
-def test_check_compares_what_rules_mean(hosts: Hosts) -> None:
-    everything = {"networks": ["0.0.0.0/0", "10.0.0.0/8", "::/0"], "gateway": True, "user": "nobody"}
-    hosts.client.call("install", "nftables", **everything)
-    hosts.shell(RELOAD.format(port=CAPTURE_PORT))
-    assert hosts.client.call("check", "nftables", **everything) == []
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"listen_port": 1234},
-        {"gateway": True},
-        {"user": "nobody"},
-        {"networks": NETWORKS[:1]},
-        {"networks": ["100.64.0.0/11", *NETWORKS[1:]]},
-        {"exclude": []},
-        {"servers": ["203.0.113.1"]},
-    ],
-    ids=str,
-)
-def test_check_knows_every_part_of_a_plan(hosts: Hosts, backend: str, other: dict[str, object]) -> None:
-    assert hosts.client.call("check", backend) != []
-    hosts.client.call("install", backend)
-    assert hosts.client.call("check", backend, **other) != []
-
-
 def test_a_chain_that_others_use_is_not_removed(hosts: Hosts) -> None:
     hosts.client.call("install", "iptables")
     hosts.shell(
@@ -348,10 +219,10 @@ def test_a_chain_that_others_use_is_not_removed(hosts: Hosts) -> None:
 
 
 def test_an_unknown_user_is_an_error_before_anything_changes(hosts: Hosts, backend: str) -> None:
-    before = rules(hosts)
+    before = hosts.rules()
     with pytest.raises(CaptureError, match="no user 'nosuchuser'"):
         hosts.client.call("install", backend, user="nosuchuser")
-    assert rules(hosts) == before
+    assert hosts.rules() == before
 
 
 def test_a_plan_without_ipv6_does_not_touch_the_ipv6_table() -> None:

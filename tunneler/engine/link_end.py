@@ -25,7 +25,7 @@ from tunneler.protocol.events import (
     OpenRequested,
     RoomMade,
 )
-from tunneler.protocol.frames import MAX_BATCH, ConnectionFrame, Open, Party
+from tunneler.protocol.frames import MAX_BATCH, MAX_PAYLOAD, ConnectionFrame, Open, Party
 from tunneler.protocol.window import Budget
 
 
@@ -97,10 +97,13 @@ class LinkEnd:
         self._owner.link_event(self, event)
 
     def batch_sent(self) -> None:
-        while self._waiting and self.has_room:
+        """Let waiting sockets be read: the longest waiting first, and no more than one batch has room for."""
+        room = MAX_BATCH - self._outbox.size
+        while self._waiting and room > 0:
             splice = next(iter(self._waiting))
             del self._waiting[splice]
             splice.resume()
+            room -= MAX_PAYLOAD
 
     def link_ended(self, code: Code, reason: str) -> None:
         self._act(self.endpoint.reset_all(Code.LINK_LOST))
@@ -136,6 +139,7 @@ class LinkEnd:
         self.driver.tick()
         if not self.driver.ended:
             self._act(self.endpoint.expire(clock()))
+            self.batch_sent()  # those resumed last may have been reset before they were read
 
     # From splices.
 

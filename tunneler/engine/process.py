@@ -6,8 +6,10 @@ import asyncio
 import gc
 import resource
 import signal
+import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 from tunneler.errors import ExitStatus
 from tunneler.observability.log import EventLog
@@ -29,15 +31,32 @@ def run_until_stopped(serve: Callable[[asyncio.Event], Awaitable[None]]) -> Exit
     _raise_file_limit()
     gc.collect()
     gc.freeze()  # what the imports made lives as long as the process: not worth a look each time
+    outcome = _Outcome()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, suppress(asyncio.CancelledError):
-        runner.run(_serve(serve))
-    return ExitStatus.OK
+        runner.run(_serve(serve, outcome))
+    return outcome.status
 
 
-async def _serve(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+class _Outcome:
+    status = ExitStatus.OK
+
+
+async def _serve(serve: Callable[[asyncio.Event], Awaitable[None]], outcome: _Outcome) -> None:
     stop = asyncio.Event()
     role = asyncio.current_task()
     loop = asyncio.get_running_loop()
+
+    def failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        lines = traceback.format_exception(error) if error else [context["message"]]
+        _log.error("internal_error", message=context["message"], traceback="".join(lines))
+        if "handle" in context and role is not None:
+            # A callback broke off in the middle: nothing that it shared can be trusted, and a
+            # socket that stays ready would call it again for ever. Start afresh.
+            outcome.status = ExitStatus.FAILURE
+            role.cancel()
+
+    loop.set_exception_handler(failed)
 
     def requested(number: signal.Signals) -> None:
         if stop.is_set():

@@ -71,19 +71,25 @@ def pending_failure(sock: socket.socket) -> Failure | None:
     return failure_of(OSError(number, errno.errorcode.get(number, "failed"))) if number else None
 
 
-def prepare(sock: socket.socket, keepalive: Keepalive) -> None:
-    """Make a socket fit for relaying: it never blocks, never delays, and notices a dead peer if asked."""
+def prepare(sock: socket.socket, keepalive: Keepalive, *, watched: bool = False) -> None:
+    """Make a socket fit for relaying: it never blocks, never delays, and notices a dead peer if asked.
+
+    Args:
+        watched: use keepalive even if it is not enabled, because the connection has no idle timeout.
+    """
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if keepalive.enabled:
+    if keepalive.enabled or watched:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(keepalive.idle)))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(keepalive.interval)))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, keepalive.count)
 
 
-def start_dial(target: Endpoint, keepalive: Keepalive) -> socket.socket:
+def start_dial(target: Endpoint, keepalive: Keepalive, *, watched: bool) -> socket.socket:
     """Begin to connect; the socket is writable when that has succeeded or failed.
+
+    Args: as for :func:`prepare`.
 
     Raises:
         DialFailed: it failed at once.
@@ -94,7 +100,7 @@ def start_dial(target: Endpoint, keepalive: Keepalive) -> socket.socket:
     except OSError as error:
         raise DialFailed(failure_of(error).code) from error
     try:
-        prepare(sock, keepalive)
+        prepare(sock, keepalive, watched=watched)
         number = sock.connect_ex((str(target.address), target.port))
         if number not in (0, errno.EINPROGRESS):
             raise DialFailed(failure_of(OSError(number, "")).code)

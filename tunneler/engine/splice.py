@@ -121,6 +121,8 @@ class Splice:
             return
         if events & WRITE and self._unsent:
             self._write()
+            if self.connection.closed:
+                return
         if events & READ and self._mask & READ:
             self._read()
         elif events & FAILURE and self._watched:

@@ -9,10 +9,11 @@ honest peer can commit (:class:`LinkFault`) is left to the caller, who closes th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from tunneler.addresses import ConnectionId, Role, Route
 from tunneler.errors import Code, ConnectionFault, LinkFault
+from tunneler.protocol.admission import RelayLimits, has_room, pick_proxy
 from tunneler.protocol.deadlines import Deadlines
 from tunneler.protocol.events import RelayClosed, RelayEvent, RelayOpened, RelayRefused, RelayRouted
 from tunneler.protocol.frames import (
@@ -29,17 +30,7 @@ from tunneler.protocol.frames import (
 )
 from tunneler.protocol.relay_connection import Direction, RelayConnection, RelayLink
 from tunneler.protocol.routing import Group, RouteTable
-from tunneler.protocol.window import FLOOR, Budget
-
-
-class RelayLimits(NamedTuple):
-    """What one server holds at most; seconds for the timeouts (idle 0: never)."""
-
-    connections: int
-    connections_per_link: int
-    routes_per_proxy: int
-    opening_timeout: float
-    idle_timeout: float
+from tunneler.protocol.window import Budget
 
 
 class Relay:
@@ -140,10 +131,16 @@ class Relay:
     def _receive_open(self, link: RelayLink, frame: Open, now: float) -> RelayEvent | None:
         if link.role is not Role.CLIENT:
             raise LinkFault(f"a {link.role} may not send Open")
-        code, proxy = self._admit(link, frame)
-        if proxy is None:
-            link.outbox.put_control(OpenResult(frame.connection, code))
-            return RelayRefused(frame.connection, link.party, None, frame.source, frame.destination, code)
+        known = self.connections.get(frame.connection)
+        if known is not None:
+            if known.client is not link:
+                # Ids are salted with a secret of their client: this is no accident.
+                raise LinkFault("Open of another client's connection", Code.CONFLICT)
+            raise ConnectionFault("Open of a connection that is open")
+        proxy = self._admit(link, frame)
+        if isinstance(proxy, Code):
+            link.outbox.put_control(OpenResult(frame.connection, proxy))
+            return RelayRefused(frame.connection, link.party, None, frame.source, frame.destination, proxy)
         entry = RelayConnection(frame, link, proxy, self._budget, now)
         self.connections[frame.connection] = entry
         link.connections.add(frame.connection)
@@ -155,37 +152,13 @@ class Relay:
         proxy.outbox.put_control(frame._replace(limit=limit, client=link.party))
         return RelayRouted(frame.connection, link.party, proxy.party, frame.source, frame.destination)
 
-    def _admit(self, link: RelayLink, frame: Open) -> tuple[Code, RelayLink | None]:
+    def _admit(self, link: RelayLink, frame: Open) -> RelayLink | Code:
         """Decide about a new connection: the proxy that is to have it, or why there is none."""
-        entry = self.connections.get(frame.connection)
-        if entry is not None:
-            if entry.client is not link:
-                # Ids are salted with a secret of their client: this is no accident.
-                raise LinkFault("Open of another client's connection", Code.CONFLICT)
-            raise ConnectionFault("Open of a connection that is open")
         if self.draining or link.draining:
-            return Code.DRAINING, None
-        if not self._has_room(link):
-            return Code.LIMITED, None
-        members = self._routes.members(frame.destination.address)
-        if not members:
-            return Code.NO_ROUTE, None
-        ready = [proxy for proxy in members if not proxy.draining and not proxy.outbox.overrun]
-        if not ready:
-            return Code.DRAINING, None
-        return Code.OK, min(ready, key=lambda proxy: len(proxy.connections))
-
-    def _has_room(self, link: RelayLink) -> bool:
-        limits, budget = self._limits, self._budget
-        count = len(self.connections)
-        # Bytes of connections that ended wait in outboxes too; they may use up the budget, but
-        # not what every connection is promised beyond it.
-        promised = budget.total + 2 * FLOOR * (count + 1)
-        return (
-            count < limits.connections
-            and len(link.connections) < limits.connections_per_link
-            and budget.outstanding + 2 * FLOOR <= promised
-        )
+            return Code.DRAINING
+        if not has_room(self._limits, self._budget, len(self.connections), len(link.connections)):
+            return Code.LIMITED
+        return pick_proxy(self._routes.members(frame.destination.address))
 
     def _receive_open_result(self, link: RelayLink, frame: OpenResult, now: float) -> RelayEvent | None:
         if link.role is not Role.PROXY:

@@ -26,7 +26,7 @@ from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import run_until_stopped
 from tunneler.engine.sockets import prepare, reset
 from tunneler.engine.splice import Splice
-from tunneler.errors import CaptureError, ExitStatus
+from tunneler.errors import CaptureError, Code, ExitStatus
 from tunneler.protocol.frames import Open, Party
 from tunneler.roles.dialing import DialingRole
 
@@ -128,18 +128,11 @@ class Client(DialingRole):
         salt = b"%s/%d" % (self._secret, next(self._counter))
         connection = FourTuple(source, original).connection_id(salt)
         end = self._pick(connection)
-        reason = "no link to a server" if end is None else None
+        if end is None:
+            self._refuse(sock, connection, source, original, Code.LINK_LOST, "no link to a server")
+            return
         if self.connection_count >= self._config.limits.max_connections:
-            reason = "limits.max_connections reached"
-        if end is None or reason is not None:
-            self._log.warning(
-                "connection_refused",
-                connection=connection,
-                source=source,
-                original_target=original,
-                cause=reason,
-            )
-            reset(sock)
+            self._refuse(sock, connection, source, original, Code.LIMITED, "limits.max_connections reached")
             return
         self._log.debug("connection_captured", connection=connection, source=source, original_target=original)
         try:
@@ -149,6 +142,25 @@ class Client(DialingRole):
             return
         request = Open(connection, source, original, limit=0, keepalive=self._spares_keepalive)
         end.open(request, sock, watch_idle=not self._spares_keepalive)
+
+    def _refuse(
+        self,
+        sock: socket.socket,
+        connection: ConnectionId,
+        source: Endpoint,
+        original: Endpoint,
+        code: Code,
+        detail: str,
+    ) -> None:
+        reset(sock)
+        self._log.warning(
+            "connection_refused",
+            connection=connection,
+            source=source,
+            original_target=original,
+            cause=code.name.lower(),
+            detail=detail,
+        )
 
     def _pick(self, connection: ConnectionId) -> LinkEnd | None:
         """The link for a connection: the same for the same id while the same links are up.

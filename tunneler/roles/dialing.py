@@ -119,7 +119,8 @@ class DialingRole:
 
     def link_ended(self, end: LinkEnd, code: Code, reason: str) -> None:
         peer = end.driver.stream.peer
-        self._log.warning("link_down", server=peer.address, cause=code.name.lower(), reason=reason)
+        log = self._log.info if self._draining else self._log.warning
+        log("link_down", server=peer.address, cause=code.name.lower(), reason=reason)
         for keeper in self._keepers:
             if keeper.end is end:
                 keeper.ended(code)

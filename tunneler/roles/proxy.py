@@ -93,7 +93,7 @@ class Proxy(DialingRole):
             target=target,
         )
         try:
-            sock = start_dial(target, self._config.tcp_keepalive)
+            sock = start_dial(target, self._config.tcp_keepalive, watched=request.keepalive)
         except DialFailed as failure:
             self._refuse(end, request, failure.code, f"cannot dial {target}")
             return

@@ -16,6 +16,7 @@ from tunneler.engine.driver import LinkDriver, clock
 from tunneler.engine.process import run_until_stopped, tick, wait_for
 from tunneler.errors import Code, ExitStatus
 from tunneler.observability.log import EventLog
+from tunneler.protocol.admission import RelayLimits
 from tunneler.protocol.events import (
     LinkEvent,
     LinkOpened,
@@ -28,7 +29,7 @@ from tunneler.protocol.events import (
     RoutesAnnounced,
 )
 from tunneler.protocol.frames import ConnectionFrame, Party
-from tunneler.protocol.relay import Relay, RelayLimits
+from tunneler.protocol.relay import Relay
 from tunneler.protocol.relay_connection import RelayLink
 from tunneler.protocol.window import Budget
 from tunneler.roles.setup import listener_of, timing_of

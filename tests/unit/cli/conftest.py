@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ class Programs:
         entry: Callable[[], None] = getattr(
             main, program.removeprefix("tunneler-").replace("tunneler", "main")
         )
-        self._monkeypatch.setattr(sys, "argv", [program, *arguments])
+        self._monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             entry()
         output, errors = self._captured.readouterr()
@@ -40,7 +40,7 @@ class Programs:
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Programs]:
+def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Programs:
     for name in [name for name in os.environ if name.startswith("TUNNELER_")]:
         monkeypatch.delenv(name)
-    yield Programs(monkeypatch, capsys)
+    return Programs(monkeypatch, capsys)

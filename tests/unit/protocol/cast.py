@@ -8,10 +8,11 @@ from typing import TypeVar
 from tunneler import addresses
 from tunneler.addresses import ConnectionId, Identity, Role, Route, parse_network
 from tunneler.errors import Code
+from tunneler.protocol.admission import RelayLimits
 from tunneler.protocol.endpoint import Endpoint
 from tunneler.protocol.frames import Data, Frame, Open, OpenResult, Party
 from tunneler.protocol.outbox import Outbox
-from tunneler.protocol.relay import Relay, RelayLimits
+from tunneler.protocol.relay import Relay
 from tunneler.protocol.relay_connection import RelayLink
 from tunneler.protocol.window import FLOOR, Budget
 

@@ -39,6 +39,7 @@ class GrpcStream:
         self._finish = finish
         self._batch: bytes | None = None
         self._closing = False
+        self._carrying = False
         self._work = asyncio.Event()
         self._farewell = asyncio.timeout(None)
 
@@ -60,13 +61,17 @@ class GrpcStream:
         if not self._closing:
             self._closing = True
             self._work.set()
-            self._farewell.reschedule(asyncio.get_running_loop().time() + FAREWELL_SECONDS)
+            if self._carrying:
+                self._limit_farewell()
 
     async def carry(self, receiver: BatchReceiver) -> None:
         """Move batches until either side ends the stream; then say so to the receiver."""
         error: Exception | None = None
         try:
             async with self._farewell, asyncio.TaskGroup() as tasks:
+                self._carrying = True
+                if self._closing:
+                    self._limit_farewell()
                 writer = tasks.create_task(self._write_batches(receiver))
                 await self._read_batches(receiver)
                 writer.cancel()
@@ -79,7 +84,11 @@ class GrpcStream:
             error = TransportError(f"the stream was lost: {group.exceptions[0]}")
         finally:
             self._closing = True
+            self._carrying = False
             receiver.stream_closed(error)
+
+    def _limit_farewell(self) -> None:
+        self._farewell.reschedule(asyncio.get_running_loop().time() + FAREWELL_SECONDS)
 
     async def _read_batches(self, receiver: BatchReceiver) -> None:
         while isinstance(batch := await self._read(), bytes):

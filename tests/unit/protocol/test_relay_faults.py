@@ -1,0 +1,247 @@
+"""Who pays when a peer of a relay breaks the protocol: that peer, and nobody else."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.protocol.cast import (
+    CLIENT,
+    FOREIGN_PROXY,
+    OTHER_CLIENT,
+    PROXY,
+    RelayStage,
+    name,
+    open_frame,
+    payload_of,
+    route,
+)
+from tunneler.errors import Code, ConnectionFault, LinkFault
+from tunneler.protocol.events import RelayClosed, RelayRefused
+from tunneler.protocol.frames import Ack, ConnectionFrame, Data, Fin, Heartbeat, OpenResult, Reset
+from tunneler.protocol.outbox import MAX_CONTROL_FRAMES
+from tunneler.protocol.window import FLOOR
+
+ONE, TWO = name(1), name(2)
+
+
+@pytest.fixture
+def stage() -> RelayStage:
+    """A relay with two connections in use."""
+    made = RelayStage()
+    made.open(1)
+    made.open(2)
+    return made
+
+
+def assert_unharmed(stage: RelayStage, number: int = 2) -> None:
+    """The connection still carries bytes both ways."""
+    entry = stage.relay.connections[name(number)]
+    for direction in (entry.up, entry.down):
+        frame = Data(name(number), direction.sequence.received, b"unharmed")
+        stage.relay.receive(direction.sender, frame, 0.0)
+        assert frame in direction.receiver.outbox.take()
+
+
+BAD: list[tuple[ConnectionFrame, Code, str]] = [
+    (Data(ONE, 1, b"x"), Code.PROTOCOL, "leaves a gap"),
+    (Data(ONE, 0, bytes(FLOOR + 1)), Code.FLOW_CONTROL, "passes the limit"),
+    (Fin(ONE, 1), Code.PROTOCOL, "the data ended at 0"),
+    (Ack(ONE, 1, FLOOR), Code.PROTOCOL, "only 0 was sent"),
+]
+
+
+class TestFaultsOnOneConnection:
+    @pytest.mark.parametrize("from_client", [True, False])
+    @pytest.mark.parametrize(("frame", "code", "reason"), BAD)
+    def test_cost_that_connection(
+        self, stage: RelayStage, from_client: bool, frame: ConnectionFrame, code: Code, reason: str
+    ) -> None:
+        sender = stage.client if from_client else stage.proxy
+        event = stage.relay.receive(sender, frame, 0.0)
+        assert isinstance(event, RelayClosed)
+        assert isinstance(event.fault, ConnectionFault)
+        assert reason in str(event.fault)
+        assert event.code is code
+        for link in (stage.client, stage.proxy):
+            assert link.outbox.take() == [Reset(ONE, code)]
+            assert link.connections == {TWO}
+        assert_unharmed(stage)
+
+    def test_open_of_a_connection_that_is_open(self, stage: RelayStage) -> None:
+        event = stage.relay.receive(stage.client, open_frame(1), 0.0)
+        assert isinstance(event, RelayClosed)
+        assert event.fault is not None
+        assert stage.client.outbox.take() == stage.proxy.outbox.take() == [Reset(ONE, Code.PROTOCOL)]
+        assert_unharmed(stage)
+
+    @pytest.mark.parametrize("code", [Code.OK, Code.REFUSED])
+    def test_second_answer(self, stage: RelayStage, code: Code) -> None:
+        event = stage.relay.receive(stage.proxy, OpenResult(ONE, code, FLOOR), 0.0)
+        assert isinstance(event, RelayClosed)
+        assert "second time" in str(event.fault)
+        assert_unharmed(stage)
+
+    @pytest.mark.parametrize("frame", [Data(name(3), 0, b"x"), Fin(name(3), 0), Ack(name(3), 0, FLOOR)])
+    def test_proxy_that_talks_before_it_answers(self, stage: RelayStage, frame: ConnectionFrame) -> None:
+        stage.relay.receive(stage.client, open_frame(3), 0.0)
+        stage.proxy.outbox.take()
+        event = stage.relay.receive(stage.proxy, frame, 0.0)
+        assert isinstance(event, RelayRefused)
+        assert event.code is Code.PROTOCOL
+        assert stage.client.outbox.take() == [Reset(name(3), Code.PROTOCOL)]
+        assert_unharmed(stage)
+
+    def test_client_that_acknowledges_before_the_answer(self, stage: RelayStage) -> None:
+        stage.relay.receive(stage.client, open_frame(3), 0.0)
+        event = stage.relay.receive(stage.client, Ack(name(3), 0, FLOOR), 0.0)
+        assert isinstance(event, RelayRefused)
+        assert_unharmed(stage)
+
+    @pytest.mark.parametrize("frame", [Data(name(9), 0, b"x"), Fin(name(9), 0)])
+    def test_unknown_connection_is_answered(self, stage: RelayStage, frame: ConnectionFrame) -> None:
+        for link in (stage.client, stage.proxy):
+            assert stage.relay.receive(link, frame, 0.0) is None
+            assert link.outbox.take() == [Reset(name(9), Code.UNKNOWN_CONNECTION)]
+
+    @pytest.mark.parametrize("frame", [Ack(name(9), 0, 0), Reset(name(9), Code.IDLE)])
+    def test_unknown_connection_needs_no_answer(self, stage: RelayStage, frame: ConnectionFrame) -> None:
+        for link in (stage.client, stage.proxy):
+            assert stage.relay.receive(link, frame, 0.0) is None
+            assert not link.outbox
+
+
+class TestFaultsOfALink:
+    """``receive`` raises, for the caller to close that link; the others go on as before."""
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            Data(ONE, 0, b"x"),
+            Fin(ONE, 0),
+            Ack(ONE, 0, FLOOR),
+            Reset(ONE, Code.RESET_BY_PEER),
+        ],
+    )
+    @pytest.mark.parametrize("party", [OTHER_CLIENT, FOREIGN_PROXY])
+    def test_frame_for_a_connection_of_others(
+        self, stage: RelayStage, party: object, frame: ConnectionFrame
+    ) -> None:
+        intruder = stage.attach(OTHER_CLIENT if party is OTHER_CLIENT else FOREIGN_PROXY)
+        with pytest.raises(LinkFault, match="of other parties") as caught:
+            stage.relay.receive(intruder, frame, 0.0)
+        assert caught.value.code is Code.DENIED
+        stage.relay.detach(intruder, Code.PROTOCOL, 0.0)
+        assert_unharmed(stage, 1)
+        assert_unharmed(stage, 2)
+
+    def test_answer_for_a_connection_of_others(self, stage: RelayStage) -> None:
+        stage.relay.receive(stage.client, open_frame(3), 0.0)
+        intruder = stage.attach(FOREIGN_PROXY)
+        with pytest.raises(LinkFault):
+            stage.relay.receive(intruder, OpenResult(name(3), Code.OK, FLOOR), 0.0)
+        stage.relay.receive(stage.proxy, OpenResult(name(3), Code.OK, FLOOR), 0.0)
+        assert_unharmed(stage, 3)
+
+    def test_open_with_the_id_of_another_client(self, stage: RelayStage) -> None:
+        intruder = stage.attach(OTHER_CLIENT)
+        with pytest.raises(LinkFault) as caught:
+            stage.relay.receive(intruder, open_frame(1), 0.0)
+        assert caught.value.code is Code.CONFLICT
+        assert_unharmed(stage, 1)
+
+    def test_open_by_a_proxy(self, stage: RelayStage) -> None:
+        with pytest.raises(LinkFault, match="a proxy may not send Open"):
+            stage.relay.receive(stage.proxy, open_frame(3), 0.0)
+        assert name(3) not in stage.relay.connections
+
+    @pytest.mark.parametrize("number", [1, 9])
+    def test_open_result_by_a_client(self, stage: RelayStage, number: int) -> None:
+        with pytest.raises(LinkFault, match="a client may not send OpenResult"):
+            stage.relay.receive(stage.client, OpenResult(name(number), Code.OK, FLOOR), 0.0)
+        assert_unharmed(stage, 1)
+
+    def test_full_outbox_is_its_own_links_fault(self, stage: RelayStage) -> None:
+        """A proxy reads nothing; clients that talk to it are not to blame."""
+        for _ in range(MAX_CONTROL_FRAMES):
+            stage.proxy.outbox.put_control(Heartbeat())
+        stage.relay.receive(stage.client, open_frame(3), 0.0)
+        stage.relay.receive(stage.client, Ack(ONE, 0, FLOOR), 0.0)
+        event = stage.relay.receive(stage.client, open_frame(4), 0.0)
+        assert isinstance(event, RelayRefused)
+        assert stage.proxy.outbox.overrun
+
+
+class TestLostLinks:
+    @pytest.mark.parametrize("lost", [CLIENT, PROXY])
+    def test_other_end_is_reset_and_all_memory_comes_back(self, stage: RelayStage, lost: object) -> None:
+        gone, left = stage.client, stage.proxy
+        if lost is PROXY:
+            gone, left = left, gone
+        stage.relay.receive(left, Data(ONE, 0, b"for nobody"), 0.0)
+        stage.relay.receive(gone, Data(ONE, 0, b"last words"), 0.0)
+        stage.relay.receive(left, Data(TWO, 0, b"for nobody"), 0.0)
+        stage.relay.receive(left, Reset(TWO, Code.RESET_BY_PEER), 0.0)
+        events = stage.relay.detach(gone, Code.LINK_LOST, 4.0)
+        assert [type(event) for event in events] == [RelayClosed]
+        assert left.outbox.take() == [Data(ONE, 0, b"last words"), Reset(ONE, Code.LINK_LOST)]
+        assert not stage.relay.connections
+        assert (stage.budget.connections, stage.budget.outstanding) == (0, 0)
+        assert stage.relay.links == (left,)
+        assert stage.relay.detach(gone, Code.LINK_LOST, 5.0) == []
+
+    def test_routes_of_a_lost_proxy_are_withdrawn_at_once(self, stage: RelayStage) -> None:
+        stage.relay.detach(stage.proxy, Code.SILENT, 0.0)
+        event = stage.relay.receive(stage.client, open_frame(3), 0.0)
+        assert isinstance(event, RelayRefused)
+        assert event.code is Code.NO_ROUTE
+
+    def test_newer_link_of_the_same_party_replaces_the_older(self, stage: RelayStage) -> None:
+        older = stage.client
+        newer = type(older)(CLIENT, type(older.outbox)(lambda: None, stage.budget))
+        replaced, events = stage.relay.attach(newer, 1.0)
+        assert replaced is older
+        assert [event.code for event in events] == [Code.REPLACED, Code.REPLACED]
+        assert stage.relay.links == (stage.proxy, newer)
+        assert stage.relay.receive(older, open_frame(3), 1.0) is None
+        assert not stage.relay.connections
+        assert stage.relay.detach(older, Code.LINK_LOST, 1.0) == []
+        assert stage.relay.links == (stage.proxy, newer)
+        stage.open(3, newer)
+
+    def test_other_instance_of_the_same_certificate_replaces_nobody(self, stage: RelayStage) -> None:
+        stage.attach(OTHER_CLIENT)
+        assert len(stage.relay.links) == 3
+        assert_unharmed(stage, 1)
+
+
+class TestGreedyWindows:
+    def test_window_in_open_is_lowered_until_the_answer(self) -> None:
+        """No ACK reaches a proxy that has not answered, whatever the client allows."""
+        stage = RelayStage(8 * FLOOR)
+        stage.relay.receive(stage.client, open_frame(1), 0.0)
+        stage.relay.receive(stage.client, open_frame(2, limit=2**40), 0.0)
+        stage.relay.receive(stage.client, Reset(ONE, Code.RESET_BY_PEER), 0.0)
+        stage.proxy.outbox.take()
+        stage.relay.sent()
+        assert stage.proxy.outbox.take() == []
+        stage.relay.receive(stage.proxy, OpenResult(TWO, Code.OK, FLOOR), 0.0)
+        stage.proxy.outbox.take()
+        direction = stage.relay.connections[TWO].down
+        before = direction.sequence.limit
+        stage.relay.receive(stage.proxy, Data(TWO, 0, bytes(before)), 0.0)
+        assert len(payload_of(stage.client.outbox.take())) == before
+        stage.relay.sent()
+        assert direction.sequence.limit > before
+
+    def test_limit_that_went_down_is_ignored(self, stage: RelayStage) -> None:
+        for limit in (3 * FLOOR, FLOOR):
+            stage.relay.receive(stage.proxy, Ack(ONE, 0, limit), 0.0)
+        assert stage.relay.connections[ONE].up.sequence.limit == 3 * FLOOR
+
+    def test_announcing_the_same_route_twice_harms_nobody(self, stage: RelayStage) -> None:
+        doubled = (route("10.0.0.0/8"),) * 2
+        rival = stage.attach(FOREIGN_PROXY)
+        stage.relay.announce(rival, "rival", doubled)
+        stage.relay.announce(rival, "rival", ())
+        stage.relay.detach(rival, Code.LINK_LOST, 0.0)
+        assert_unharmed(stage)
