@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAMESPACES = Path("/run/netns")
-RUN_VARIABLE = "TUNNELER_TEST_RUN"
+RUN_VARIABLE = "TESTS_OF_TUNNELER_RUN"
 """Environment variable by which every process that a run starts is known, whoever its parent is now."""
 POLL_INTERVAL = 0.05
 """Seconds between two looks at what may just be going away."""

@@ -13,7 +13,7 @@ from testbed import Lab, Process
 SITE = "192.168.1.0/24"
 """The network behind the proxy."""
 
-CACHE = Path(os.environ.get("TUNNELER_BENCH_CACHE", Path.home() / ".cache" / "tunneler-bench"))
+CACHE = Path(os.environ.get("BENCH_OF_TUNNELER_CACHE", Path.home() / ".cache" / "tunneler-bench"))
 """Where ``bench/setup`` puts the peers: their programs alone, nothing installed on the machine."""
 
 

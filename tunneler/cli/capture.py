@@ -17,7 +17,6 @@ from tunneler.cli.settings import load, options_of
 from tunneler.errors import CaptureError, ConfigError, ExitStatus
 
 if TYPE_CHECKING:
-    from tunneler.capture.rules import CapturePlan
     from tunneler.config.model import ClientConfig
 
 EXAMPLE = """
@@ -38,10 +37,11 @@ def capture() -> None:
 def install(**parameters: Any) -> None:
     """Make the rules be what the configuration says, whatever they were before."""
     from tunneler.capture.select import backend
+    from tunneler.roles.setup import capture_plan_of
 
     config = _configuration(parameters)
     chosen = backend(config.capture.backend)
-    chosen.install(_plan(config))
+    chosen.install(capture_plan_of(config))
     click.echo(f"{chosen.name}: the rules are in force")
 
 
@@ -50,10 +50,11 @@ def install(**parameters: Any) -> None:
 def check(**parameters: Any) -> ExitStatus:
     """Compare the rules with the configuration; exit status 1 and the differences if there are any."""
     from tunneler.capture.select import backend
+    from tunneler.roles.setup import capture_plan_of
 
     config = _configuration(parameters)
     chosen = backend(config.capture.backend)
-    differences = chosen.check(_plan(config))
+    differences = chosen.check(capture_plan_of(config))
     for difference in differences:
         click.echo(f"{chosen.name}: {difference}")
     if differences:
@@ -107,16 +108,3 @@ def _configuration(parameters: dict[str, Any]) -> ClientConfig:
     from tunneler.config.model import ClientConfig
 
     return load(ClientConfig, parameters).config
-
-
-def _plan(config: ClientConfig) -> CapturePlan:
-    from tunneler.capture.select import plan_for
-
-    return plan_for(
-        networks=config.target_cidr,
-        listen_port=config.listen_port,
-        exclude=config.exclude,
-        servers=config.server_addr,
-        gateway=config.capture.gateway,
-        user=config.capture.user,
-    )

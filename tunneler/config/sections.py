@@ -151,7 +151,7 @@ class CaptureConfig(Section):
     """The packet filter rules that bring connections to the client."""
 
     enabled: bool = True
-    """The client installs its rules when it starts and removes them when it ends, if it may."""
+    """The client installs its rules when it starts and removes them when it ends; needs CAP_NET_ADMIN."""
     backend: Literal["auto", "iptables", "nftables"] = "auto"
     """Which packet filter; auto uses what the host uses."""
     gateway: bool = False

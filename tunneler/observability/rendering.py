@@ -31,7 +31,7 @@ _needs_no_quotes = re.compile(r"[!#-<>-\[\]-~]+").fullmatch
 # Escapes control characters and everything outside ASCII: C1 controls, U+2028, lone surrogates.
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
 
-_last_second = (0, "")
+_last_second = (-1, "")
 
 
 def json_line(created: float, level: str, role: str, event: str, fields: Mapping[str, object]) -> str:
@@ -55,14 +55,14 @@ def sentence(event: str, fields: Mapping[str, object]) -> str:
 
 
 def timestamp(created: float) -> str:
-    """RFC 3339 in UTC, with milliseconds (rounded down): ``2026-01-01T00:00:00.000Z``."""
+    """RFC 3339 in UTC, with microseconds: ``2026-01-01T00:00:00.000000Z``."""
     global _last_second  # noqa: PLW0603 - strftime costs as much as all the rest of a line
     second, text = _last_second
     now = int(created)
     if now != second:
         text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(now))
         _last_second = (now, text)
-    return f"{text}{int((created - now) * 1000):03d}Z"
+    return f"{text}{min(999_999, round((created - now) * 1_000_000)):06d}Z"
 
 
 def plain(value: object) -> Plain:

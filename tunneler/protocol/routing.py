@@ -44,14 +44,14 @@ class RouteTable(Generic[Member]):
         for route in old_routes:
             if old_group != group or route not in routes:
                 self._release(member, old_group, route)
-        self._routes[member] = (group, routes)
+        self._routes[member] = (group, tuple(dict.fromkeys(routes)))
         return tuple(route for route in routes if not self._claim(member, group, route))
 
     def withdraw(self, member: Member) -> None:
         """Forget a member's routes; the next claim to each prefix comes into force."""
         if member in self._routes:
             group, routes = self._routes.pop(member)
-            for route in set(routes):
+            for route in routes:
                 self._release(member, group, route)
 
     def members(self, address: Address) -> list[Member]:

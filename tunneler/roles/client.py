@@ -18,8 +18,7 @@ from secrets import token_bytes
 
 from tunneler.addresses import ConnectionId, Endpoint, FourTuple, Role
 from tunneler.capture.original import DestinationCheck, accepted_at, original_destination
-from tunneler.capture.rules import CapturePlan
-from tunneler.capture.select import backend, plan_for
+from tunneler.capture.select import backend
 from tunneler.config.model import ClientConfig
 from tunneler.engine.acceptor import Acceptor, listen
 from tunneler.engine.link_end import LinkEnd
@@ -29,6 +28,7 @@ from tunneler.engine.splice import Splice
 from tunneler.errors import CaptureError, Code, ExitStatus
 from tunneler.protocol.frames import Open, Party
 from tunneler.roles.dialing import DialingRole
+from tunneler.roles.setup import capture_plan_of
 
 _IPV6 = Path("/proc/net/if_inet6")
 """Absent where the kernel has no IPv6, or it is disabled."""
@@ -60,7 +60,7 @@ class Client(DialingRole):
             accepts_opens=False,
             opening_timeout=config.timeouts.open,
         )
-        self._plan = _plan_of(config)
+        self._plan = capture_plan_of(config)
         self._check = DestinationCheck(self._plan)
         self._secret = token_bytes(16)
         self._counter = count()
@@ -183,14 +183,3 @@ class Client(DialingRole):
             source=request.source,
             original_target=request.destination,
         )
-
-
-def _plan_of(config: ClientConfig) -> CapturePlan:
-    return plan_for(
-        networks=config.target_cidr,
-        listen_port=config.listen_port,
-        exclude=config.exclude,
-        servers=config.server_addr,
-        gateway=config.capture.gateway,
-        user=config.capture.user,
-    )

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from tunneler.addresses import Role
-from tunneler.config.model import DialingConfig, RoleConfig, ServerConfig
+from tunneler.capture.rules import CapturePlan
+from tunneler.capture.select import plan_for
+from tunneler.config.model import ClientConfig, DialingConfig, RoleConfig, ServerConfig
 from tunneler.engine.backoff import Backoff
 from tunneler.observability.log import EventLog
 from tunneler.pki.credentials import EXPIRY_WARNING_DAYS, days_left, load_credentials
@@ -24,7 +26,7 @@ def security_of(config: RoleConfig, role: Role) -> Security:
         PkiError: they cannot be used.
     """
     tls = config.tls
-    if tls.cert_file is None or tls.key_file is None or tls.ca_file is None:
+    if tls.insecure or tls.cert_file is None or tls.key_file is None or tls.ca_file is None:
         _log.warning("plaintext", hint="tls.insecure is set: nobody is authenticated, nothing is encrypted")
         return Security(None, identity_of_certificate)
     now = datetime.now(UTC)
@@ -33,6 +35,22 @@ def security_of(config: RoleConfig, role: Role) -> Security:
     if days < EXPIRY_WARNING_DAYS:
         _log.warning("certificate_expires_soon", file=tls.cert_file, days=days)
     return Security(credentials, identity_of_certificate)
+
+
+def capture_plan_of(config: ClientConfig) -> CapturePlan:
+    """What the client's rules must be.
+
+    Raises:
+        CaptureError: a server's name cannot be resolved.
+    """
+    return plan_for(
+        networks=config.target_cidr,
+        listen_port=config.listen_port,
+        exclude=config.exclude,
+        servers=config.server_addr,
+        gateway=config.capture.gateway,
+        user=config.capture.user,
+    )
 
 
 def timing_of(config: RoleConfig) -> Timing:

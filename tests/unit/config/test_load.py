@@ -209,6 +209,12 @@ class TestFaults:
             "set it in a file or as TUNNELER_SERVER_ADDR, or use --server"
         )
 
+    def test_a_misspelt_key_is_not_missing_as_well(self, file: Any) -> None:
+        path = file("a.yaml", "sever_addr: relay:1\ntls: {cert_file: c, key_file: k, ca_file: a}")
+        with pytest.raises(ConfigError) as caught:
+            load(ClientConfig, [path], {}, {})
+        assert str(caught.value) == f"{path}: sever_addr: unknown key; did you mean server_addr?"
+
     def test_a_file_name_that_is_not_one_line(self, file: Any) -> None:
         (line,) = faults(file("a\nb.yaml", "x: 1"))
         assert r"a\nb.yaml: x: unknown key" in line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import subprocess
@@ -243,14 +242,18 @@ def test_a_wrong_server_name_touches_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "certs").exists()
 
 
-def test_two_runs_at_once(made: Path) -> None:
-    descriptor = os.open(made, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with pytest.raises(PkiError, match="another tunneler-gencerts"):
-            generate(made, force=True, now=NOW)
-    finally:
-        os.close(descriptor)
+def test_two_runs_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_replace = os.replace
+    refused = []
+
+    def another_run_meanwhile(source: Path, target: Path) -> None:
+        with pytest.raises(PkiError, match="another tunneler-gencerts is at work there"):
+            generate(tmp_path, force=True, now=NOW)
+        refused.append(target)
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "replace", another_run_meanwhile)
+    assert refused == generate(tmp_path, force=False, now=NOW) != []
 
 
 def test_directory_that_cannot_be_made(tmp_path: Path) -> None:

@@ -58,12 +58,16 @@ def asleep() -> None:
     """Nobody waits for this outbox."""
 
 
-def client_endpoint(budget: Budget | None = None, wake: Callable[[], None] = asleep) -> tuple[Endpoint, Outbox]:
+def client_endpoint(
+    budget: Budget | None = None, wake: Callable[[], None] = asleep
+) -> tuple[Endpoint, Outbox]:
     outbox = Outbox(wake)
     return _endpoint(outbox, budget or Budget(AMPLE), accepts_opens=False), outbox
 
 
-def proxy_endpoint(budget: Budget | None = None, wake: Callable[[], None] = asleep) -> tuple[Endpoint, Outbox]:
+def proxy_endpoint(
+    budget: Budget | None = None, wake: Callable[[], None] = asleep
+) -> tuple[Endpoint, Outbox]:
     outbox = Outbox(wake)
     return _endpoint(outbox, budget or Budget(AMPLE), accepts_opens=True), outbox
 

@@ -96,9 +96,7 @@ def test_first_row_is_chosen_by_who_opened() -> None:
 
 def test_table_is_that_of_rfc_9293() -> None:
     """Figure 5, without LISTEN and TIME_WAIT, both of which end in CLOSED here."""
-    assert {
-        (state.name, move.name): after.name for (state, move), after in TRANSITIONS.items()
-    } == {
+    assert {(state.name, move.name): after.name for (state, move), after in TRANSITIONS.items()} == {
         ("CLOSED", "OPEN_SENT"): "SYN_SENT",
         ("CLOSED", "OPEN_RECEIVED"): "SYN_RECEIVED",
         ("SYN_SENT", "ACCEPTED"): "ESTABLISHED",
@@ -114,7 +112,9 @@ def test_table_is_that_of_rfc_9293() -> None:
     }
 
 
-@pytest.mark.parametrize(("state", "move"), [(s, m) for s in State for m in Move if (s, m) not in TRANSITIONS])
+@pytest.mark.parametrize(
+    ("state", "move"), [(s, m) for s in State for m in Move if (s, m) not in TRANSITIONS]
+)
 def test_what_is_not_in_the_table_is_somebodys_fault(state: State, move: Move) -> None:
     connection = in_state(state)
     with pytest.raises(LocalProtocolError, match=f"{move.name} in {state.name}"):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.unit.protocol import cast
-from tests.unit.protocol.conversation import Conversation, Side, Socket
+from tests.unit.protocol.conversation import Conversation
+from tests.unit.protocol.side import Side, Socket
 from tunneler.errors import Code
 from tunneler.protocol.connection import State
 from tunneler.protocol.events import RelayClosed, RelayOpened, RelayRefused

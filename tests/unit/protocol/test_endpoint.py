@@ -5,123 +5,62 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.protocol import cast
-from tests.unit.protocol.cast import CLIENT, IDLE_TIMEOUT, OPENING_TIMEOUT, PROXY, name, only, open_frame
-from tunneler.errors import Code, ConnectionFault, LinkFault, LocalProtocolError
-from tunneler.protocol.connection import Connection, State
-from tunneler.protocol.endpoint import Endpoint
+from tests.unit.protocol.cast import PROXY, name, open_frame
+from tests.unit.protocol.endpoint_stage import EndpointStage
+from tunneler.errors import Code, LinkFault, LocalProtocolError
+from tunneler.protocol.connection import State
 from tunneler.protocol.events import (
-    ConnectionClosed,
     ConnectionReset,
     DataReceived,
     FinReceived,
     Opened,
-    OpenRequested,
     RoomMade,
 )
-from tunneler.protocol.frames import Ack, ConnectionFrame, Data, Fin, Frame, Open, OpenResult, Reset
-from tunneler.protocol.outbox import Outbox
-from tunneler.protocol.window import FLOOR, Budget
+from tunneler.protocol.frames import Ack, ConnectionFrame, Data, Fin, OpenResult, Reset
+from tunneler.protocol.window import FLOOR
 
 ONE = name(1)
 OK = OpenResult(ONE, Code.OK, FLOOR, PROXY)
 
 
-class Stage:
-    """One endpoint and one connection on it."""
-
-    def __init__(self, endpoint: Endpoint, outbox: Outbox, connection: Connection, budget: Budget) -> None:
-        self.endpoint = endpoint
-        self.outbox = outbox
-        self.connection = connection
-        self.budget = budget
-
-    def receive(self, frame: ConnectionFrame, now: float = 0.0) -> object:
-        return self.endpoint.receive(frame, now)
-
-    def sent(self) -> list[Frame]:
-        return self.outbox.take()
-
-    def assert_nothing_left(self) -> None:
-        assert not self.endpoint.connections
-        assert not len(self.endpoint._opening)
-        assert not len(self.endpoint._idle)
-        assert (self.budget.connections, self.budget.outstanding) == (0, 0)
-
-    def assert_reset(self, event: object, code: Code, match: str) -> None:
-        """The peer was at fault: it is told, the event says so, and nothing is left."""
-        assert isinstance(event, ConnectionReset)
-        assert (event.connection, event.code) == (ONE, code)
-        assert isinstance(event.fault, ConnectionFault)
-        assert match in str(event.fault)
-        assert self.sent()[-1] == Reset(ONE, code)
-        self.assert_nothing_left()
-
-
-@pytest.fixture
-def client() -> Stage:
-    """A client in SYN_SENT, whose OPEN has been written."""
-    budget = Budget(cast.AMPLE)
-    endpoint, outbox = cast.client_endpoint(budget)
-    connection = endpoint.open(open_frame(), 0.0)
-    assert only(Open, outbox.take()) == open_frame(limit=FLOOR)
-    return Stage(endpoint, outbox, connection, budget)
-
-
-@pytest.fixture
-def proxy() -> Stage:
-    """A proxy in SYN_RECEIVED."""
-    budget = Budget(cast.AMPLE)
-    endpoint, outbox = cast.proxy_endpoint(budget)
-    request = open_frame()._replace(client=CLIENT)
-    assert endpoint.receive(request, 0.0) == OpenRequested(ONE, request)
-    return Stage(endpoint, outbox, endpoint.connections[ONE], budget)
-
-
-@pytest.fixture
-def opened(client: Stage) -> Stage:
-    """A client in ESTABLISHED."""
-    client.receive(OK)
-    return client
-
-
 class TestOpening:
-    def test_client_learns_who_has_its_connection(self, client: Stage) -> None:
+    def test_client_learns_who_has_its_connection(self, client: EndpointStage) -> None:
         assert client.receive(OK) == Opened(ONE, PROXY)
         assert client.connection.state is State.ESTABLISHED
 
-    def test_client_learns_why_not(self, client: Stage) -> None:
+    def test_client_learns_why_not(self, client: EndpointStage) -> None:
         assert client.receive(OpenResult(ONE, Code.REFUSED)) == ConnectionReset(ONE, Code.REFUSED)
         assert client.sent() == []
         client.assert_nothing_left()
 
-    def test_proxy_accepts(self, proxy: Stage) -> None:
+    def test_proxy_accepts(self, proxy: EndpointStage) -> None:
         proxy.endpoint.accept(proxy.connection)
         assert proxy.sent() == [OpenResult(ONE, Code.OK, FLOOR)]
         assert proxy.connection.state is State.ESTABLISHED
 
-    def test_proxy_refuses(self, proxy: Stage) -> None:
+    def test_proxy_refuses(self, proxy: EndpointStage) -> None:
         proxy.endpoint.refuse(proxy.connection, Code.UNREACHABLE)
         assert proxy.sent() == [OpenResult(ONE, Code.UNREACHABLE)]
         proxy.assert_nothing_left()
 
-    def test_early_data_up_to_the_floor_is_kept_while_dialling(self, proxy: Stage) -> None:
+    def test_early_data_up_to_the_floor_is_kept_while_dialling(self, proxy: EndpointStage) -> None:
         assert proxy.receive(Data(ONE, 0, bytes(FLOOR))) == DataReceived(ONE, bytes(FLOOR))
         assert proxy.connection.state is State.SYN_RECEIVED
         fault = proxy.receive(Data(ONE, FLOOR, b"x"))
         proxy.assert_reset(fault, Code.FLOW_CONTROL, "passes the limit")
 
-    def test_early_data_goes_out_before_the_answer(self, client: Stage) -> None:
+    def test_early_data_goes_out_before_the_answer(self, client: EndpointStage) -> None:
         client.endpoint.send(client.connection, b"GET /", 0.0)
         assert client.sent() == [Data(ONE, 0, b"GET /")]
 
-    def test_early_fin_goes_out_after_the_answer(self, client: Stage) -> None:
+    def test_early_fin_goes_out_after_the_answer(self, client: EndpointStage) -> None:
         client.endpoint.send(client.connection, b"GET /", 0.0)
         client.endpoint.finish(client.connection)
         assert client.sent() == [Data(ONE, 0, b"GET /")]
         client.receive(OK)
         assert client.sent() == [Fin(ONE, 5)]
 
-    def test_early_fin_of_the_peer_waits_for_the_dial(self, proxy: Stage) -> None:
+    def test_early_fin_of_the_peer_waits_for_the_dial(self, proxy: EndpointStage) -> None:
         assert proxy.receive(Fin(ONE, 0)) == FinReceived(ONE)
         with pytest.raises(LocalProtocolError):
             proxy.endpoint.hand_over_fin(proxy.connection)
@@ -134,26 +73,26 @@ class TestOpening:
         endpoint.receive(open_frame(limit=3 * FLOOR), 0.0)
         assert endpoint.connections[ONE].sending.room == 3 * FLOOR
 
-    def test_id_used_twice_by_us(self, client: Stage) -> None:
+    def test_id_used_twice_by_us(self, client: EndpointStage) -> None:
         with pytest.raises(LocalProtocolError):
             client.endpoint.open(open_frame(), 0.0)
         assert client.budget.connections == 1
 
-    def test_id_used_twice_by_the_peer(self, proxy: Stage) -> None:
+    def test_id_used_twice_by_the_peer(self, proxy: EndpointStage) -> None:
         proxy.assert_reset(proxy.receive(open_frame()), Code.PROTOCOL, "OPEN of a connection that is open")
 
     @pytest.mark.parametrize("code", [Code.OK, Code.REFUSED])
-    def test_second_answer(self, opened: Stage, code: Code) -> None:
+    def test_second_answer(self, opened: EndpointStage, code: Code) -> None:
         opened.assert_reset(opened.receive(OK._replace(code=code)), Code.PROTOCOL, "in ESTABLISHED")
 
-    def test_open_sent_to_a_client(self, client: Stage) -> None:
+    def test_open_sent_to_a_client(self, client: EndpointStage) -> None:
         with pytest.raises(LinkFault, match="OPEN sent to a client"):
             client.receive(open_frame(2))
         assert list(client.endpoint.connections) == [ONE]
 
     @pytest.mark.parametrize("number", [1, 2])
     @pytest.mark.parametrize("code", [Code.OK, Code.REFUSED])
-    def test_open_result_sent_to_a_proxy(self, proxy: Stage, number: int, code: Code) -> None:
+    def test_open_result_sent_to_a_proxy(self, proxy: EndpointStage, number: int, code: Code) -> None:
         with pytest.raises(LinkFault, match="OPEN_RESULT sent to a proxy"):
             proxy.receive(OpenResult(name(number), code, FLOOR))
         assert proxy.connection.state is State.SYN_RECEIVED
@@ -174,7 +113,7 @@ class TestFaults:
         ],
     )
     def test_costs_the_connection(
-        self, opened: Stage, frames: list[ConnectionFrame], code: Code, reason: str
+        self, opened: EndpointStage, frames: list[ConnectionFrame], code: Code, reason: str
     ) -> None:
         bystander = opened.endpoint.open(open_frame(2), 0.0)
         *harmless, last = frames
@@ -191,13 +130,13 @@ class TestFaults:
         assert reason in str(event.fault)
         opened.assert_nothing_left()
 
-    def test_data_before_the_answer(self, client: Stage) -> None:
+    def test_data_before_the_answer(self, client: EndpointStage) -> None:
         client.assert_reset(client.receive(Data(ONE, 0, b"x")), Code.PROTOCOL, "DATA in SYN_SENT")
 
-    def test_ack_before_the_answer(self, client: Stage) -> None:
+    def test_ack_before_the_answer(self, client: EndpointStage) -> None:
         client.assert_reset(client.receive(Ack(ONE, 0, FLOOR)), Code.PROTOCOL, "ACK in SYN_SENT")
 
-    def test_what_was_queued_goes_before_the_reset(self, opened: Stage) -> None:
+    def test_what_was_queued_goes_before_the_reset(self, opened: EndpointStage) -> None:
         opened.endpoint.send(opened.connection, b"last words", 0.0)
         opened.receive(Data(ONE, 1, b"x"))
         assert opened.sent() == [Data(ONE, 0, b"last words"), Reset(ONE, Code.PROTOCOL)]
@@ -205,7 +144,7 @@ class TestFaults:
 
 class TestUnknownConnections:
     @pytest.mark.parametrize("frame", [Data(name(9), 0, b"x"), Fin(name(9), 0)])
-    def test_are_answered(self, client: Stage, frame: ConnectionFrame) -> None:
+    def test_are_answered(self, client: EndpointStage, frame: ConnectionFrame) -> None:
         assert client.receive(frame) is None
         assert client.sent() == [Reset(name(9), Code.UNKNOWN_CONNECTION)]
 
@@ -213,19 +152,19 @@ class TestUnknownConnections:
         "frame",
         [Ack(name(9), 0, 0), Reset(name(9), Code.IDLE), OpenResult(name(9), Code.OK, FLOOR)],
     )
-    def test_need_no_answer(self, client: Stage, frame: ConnectionFrame) -> None:
+    def test_need_no_answer(self, client: EndpointStage, frame: ConnectionFrame) -> None:
         assert client.receive(frame) is None
         assert client.sent() == []
 
 
 class TestData:
-    def test_arrives_once(self, opened: Stage) -> None:
+    def test_arrives_once(self, opened: EndpointStage) -> None:
         assert opened.receive(Data(ONE, 0, b"abc")) == DataReceived(ONE, b"abc")
         assert opened.receive(Data(ONE, 0, b"abc")) is None
         assert opened.receive(Data(ONE, 2, b"cde")) == DataReceived(ONE, b"de")
         assert opened.connection.receiving.sequence.duplicates == 2
 
-    def test_ack_makes_room_once(self, opened: Stage) -> None:
+    def test_ack_makes_room_once(self, opened: EndpointStage) -> None:
         opened.endpoint.send(opened.connection, bytes(FLOOR), 0.0)
         assert opened.receive(Ack(ONE, 0, FLOOR)) is None
         assert opened.receive(Ack(ONE, FLOOR, 2 * FLOOR)) == RoomMade(ONE)
@@ -233,97 +172,15 @@ class TestData:
         assert opened.receive(Ack(ONE, FLOOR, FLOOR)) is None
         assert opened.connection.sending.room == 2 * FLOOR
 
-    def test_handing_over_is_acknowledged(self, opened: Stage) -> None:
+    def test_handing_over_is_acknowledged(self, opened: EndpointStage) -> None:
         opened.receive(Data(ONE, 0, bytes(FLOOR)))
         opened.sent()
         opened.endpoint.hand_over(opened.connection, FLOOR)
         assert opened.sent() == [Ack(ONE, FLOOR, 3 * FLOOR)]
 
-    def test_nothing_is_handed_over_after_the_end(self, opened: Stage) -> None:
+    def test_nothing_is_handed_over_after_the_end(self, opened: EndpointStage) -> None:
         opened.receive(Data(ONE, 0, b"abc"))
         opened.receive(Reset(ONE, Code.RESET_BY_PEER))
         with pytest.raises(LocalProtocolError):
             opened.endpoint.hand_over(opened.connection, 3)
         opened.assert_nothing_left()
-
-
-class TestEnds:
-    def test_half_close_leaves_the_other_half_open(self, opened: Stage) -> None:
-        opened.endpoint.finish(opened.connection)
-        assert opened.receive(Ack(ONE, 1, FLOOR)) is None
-        assert opened.receive(Data(ONE, 0, b"late answer")) == DataReceived(ONE, b"late answer")
-        opened.endpoint.hand_over(opened.connection, 11)
-        assert opened.receive(Fin(ONE, 11)) == FinReceived(ONE)
-        opened.sent()
-        assert opened.endpoint.hand_over_fin(opened.connection) == ConnectionClosed(ONE)
-        assert only(Ack, opened.sent()).offset == 12
-        opened.assert_nothing_left()
-
-    def test_peer_finishes_first(self, opened: Stage) -> None:
-        opened.receive(Fin(ONE, 0))
-        assert opened.endpoint.hand_over_fin(opened.connection) is None
-        opened.endpoint.send(opened.connection, b"answer", 0.0)
-        opened.endpoint.finish(opened.connection)
-        assert opened.receive(Ack(ONE, 6, FLOOR)) is None
-        assert opened.receive(Ack(ONE, 7, FLOOR)) == ConnectionClosed(ONE)
-        opened.assert_nothing_left()
-
-    def test_reset_of_ours(self, opened: Stage) -> None:
-        opened.endpoint.reset(opened.connection, Code.RESET_BY_PEER)
-        assert opened.sent() == [Reset(ONE, Code.RESET_BY_PEER)]
-        opened.assert_nothing_left()
-
-    def test_reset_of_the_peer_discards_what_waits(self, opened: Stage) -> None:
-        opened.endpoint.send(opened.connection, b"never read", 0.0)
-        event = opened.receive(Reset(ONE, Code.RESET_BY_PEER))
-        assert event == ConnectionReset(ONE, Code.RESET_BY_PEER)
-        assert opened.sent() == []
-        opened.assert_nothing_left()
-
-    def test_reset_all(self, opened: Stage) -> None:
-        opened.endpoint.open(open_frame(2), 0.0)
-        opened.sent()
-        assert opened.endpoint.reset_all(Code.DRAINING) == [
-            ConnectionReset(ONE, Code.DRAINING),
-            ConnectionReset(name(2), Code.DRAINING),
-        ]
-        assert opened.sent() == [Reset(ONE, Code.DRAINING), Reset(name(2), Code.DRAINING)]
-        opened.assert_nothing_left()
-
-
-class TestTime:
-    def test_client_gives_up_on_the_answer(self, client: Stage) -> None:
-        assert client.endpoint.expire(OPENING_TIMEOUT - 0.1) == []
-        assert client.endpoint.expire(OPENING_TIMEOUT) == [ConnectionReset(ONE, Code.TIMEOUT)]
-        assert client.sent() == [Reset(ONE, Code.TIMEOUT)]
-        client.assert_nothing_left()
-
-    def test_proxy_gives_up_on_the_dial(self, proxy: Stage) -> None:
-        assert proxy.endpoint.expire(OPENING_TIMEOUT) == [ConnectionReset(ONE, Code.TIMEOUT)]
-        assert proxy.sent() == [OpenResult(ONE, Code.TIMEOUT)]
-        proxy.assert_nothing_left()
-
-    def test_answered_in_time(self, opened: Stage) -> None:
-        assert opened.endpoint.expire(OPENING_TIMEOUT) == []
-
-    @pytest.mark.parametrize("frame", [Data(ONE, 0, b"x"), Ack(ONE, 0, FLOOR)])
-    def test_idle_since_the_last_frame(self, opened: Stage, frame: ConnectionFrame) -> None:
-        opened.receive(frame, 5.0)
-        assert opened.endpoint.expire(IDLE_TIMEOUT + 4.9) == []
-        assert opened.endpoint.expire(IDLE_TIMEOUT + 5) == [ConnectionReset(ONE, Code.IDLE)]
-        assert Reset(ONE, Code.IDLE) in opened.sent()
-        opened.assert_nothing_left()
-
-    def test_sending_is_not_being_idle(self, opened: Stage) -> None:
-        opened.endpoint.send(opened.connection, b"x", 5.0)
-        assert opened.endpoint.expire(IDLE_TIMEOUT) == []
-
-    def test_idleness_may_be_left_to_keepalive(self, client: Stage) -> None:
-        endpoint, _ = cast.proxy_endpoint()
-        endpoint.receive(open_frame()._replace(keepalive=True), 0.0)
-        endpoint.accept(endpoint.connections[ONE])
-        client.endpoint.open(open_frame(2), 0.0, watch_idle=False)
-        client.receive(OpenResult(name(2), Code.OK, FLOOR))
-        client.receive(OK)
-        assert endpoint.expire(1e9) == []
-        assert client.endpoint.expire(1e9) == [ConnectionReset(ONE, Code.IDLE)]

@@ -70,7 +70,9 @@ class TestGreeting:
         assert made.peer_instance == "them"
 
     @pytest.mark.parametrize(
-        "frame", [*OF_CONNECTIONS, ROUTES, RoutesResult(()), Heartbeat(), Drain()], ids=lambda f: type(f).__name__
+        "frame",
+        [*OF_CONNECTIONS, ROUTES, RoutesResult(()), Heartbeat(), Drain()],
+        ids=lambda f: type(f).__name__,
     )
     def test_anything_before_hello(self, frame: Frame) -> None:
         with pytest.raises(LinkFault, match=f"{type(frame).__name__} before Hello"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.protocol.cast import SOURCE, TARGET, asleep, name, route
-from tunneler.addresses import Endpoint, Identity, Role
+from tunneler.addresses import ConnectionId, Endpoint, Identity, Role
 from tunneler.errors import Code
 from tunneler.protocol.frames import (
     MAX_BATCH,
@@ -150,14 +152,18 @@ def test_control_frames_are_bounded() -> None:
     outbox = Outbox(asleep)
     for _ in range(MAX_CONTROL_FRAMES):
         outbox.put_control(Heartbeat())
-    assert not outbox.overrun
+    before = outbox.overrun
     outbox.put_control(Ack(A, 0, 0))
-    assert outbox.overrun
+    assert (before, outbox.overrun) == (False, True)
     taken = 0
     while outbox:
         taken += len(outbox.take())
     assert taken == MAX_CONTROL_FRAMES
     assert outbox.size == 0
+
+
+class Drop(NamedTuple):
+    connection: ConnectionId
 
 
 connections = st.sampled_from((A, B, C))
@@ -168,13 +174,12 @@ frames = st.one_of(
     st.builds(Ack, connections, st.just(0), st.just(0)),
     st.builds(Open, connections, st.just(SOURCE), st.just(TARGET), st.just(0)),
 )
-actions = st.one_of(
-    frames, st.integers(1, 500), st.builds(lambda connection: ("drop", connection), connections)
-)
+drops = st.builds(Drop, connections)
+actions: st.SearchStrategy[Frame | int | Drop] = st.one_of(frames, st.integers(1, 500), drops)
 
 
 @given(st.lists(actions, max_size=60))
-def test_every_frame_leaves_once_in_the_order_of_its_connection(steps: list[object]) -> None:
+def test_every_frame_leaves_once_in_the_order_of_its_connection(steps: list[Frame | int | Drop]) -> None:
     budget = Budget(1 << 20)
     outbox = Outbox(asleep, budget)
     waiting: dict[object, list[object]] = {A: [], B: [], C: [], "control": []}
@@ -184,7 +189,7 @@ def test_every_frame_leaves_once_in_the_order_of_its_connection(steps: list[obje
                 for frame in outbox.take(step):
                     lane = frame.connection if isinstance(frame, Data | Fin | Reset) else "control"
                     assert waiting[lane].pop(0) is frame
-            case ("drop", connection):
+            case Drop(connection):
                 outbox.drop(connection)
                 waiting[connection].clear()
             case Data() | Fin() | Reset():

@@ -25,7 +25,7 @@ from tests.unit.protocol.cast import (
 )
 from tunneler.addresses import Endpoint
 from tunneler.errors import Code, LinkFault
-from tunneler.protocol.events import RelayClosed, RelayOpened, RelayRefused
+from tunneler.protocol.events import RelayClosed, RelayOpened, RelayRefused, RelayRouted
 from tunneler.protocol.frames import Ack, Data, Drain, Fin, Frame, Open, OpenResult, Reset, RoutesResult
 from tunneler.protocol.relay_connection import RelayLink
 from tunneler.protocol.window import FLOOR
@@ -60,7 +60,8 @@ def assert_nothing_left(stage: RelayStage) -> None:
 class TestOpening:
     def test_proxy_is_told_whose_it_is_and_client_who_has_it(self, stage: RelayStage) -> None:
         forged = open_frame()._replace(client=OTHER_CLIENT)
-        assert stage.relay.receive(stage.client, forged, 0.0) is None
+        routed = RelayRouted(ONE, CLIENT, PROXY, SOURCE, TARGET)
+        assert stage.relay.receive(stage.client, forged, 0.0) == routed
         assert stage.proxy.outbox.take() == [open_frame()._replace(client=CLIENT)]
         answer = OpenResult(ONE, Code.OK, FLOOR, SECOND_PROXY)
         event = stage.relay.receive(stage.proxy, answer, 1.0)
@@ -171,7 +172,13 @@ class TestPassingOn:
 
     def test_repeats_are_not_passed_on(self, stage: RelayStage) -> None:
         stage.open()
-        for frame in (Data(ONE, 0, b"abc"), Data(ONE, 0, b"abc"), Data(ONE, 1, b"bcde"), Fin(ONE, 5), Fin(ONE, 5)):
+        for frame in (
+            Data(ONE, 0, b"abc"),
+            Data(ONE, 0, b"abc"),
+            Data(ONE, 1, b"bcde"),
+            Fin(ONE, 5),
+            Fin(ONE, 5),
+        ):
             stage.relay.receive(stage.client, frame, 0.0)
         assert stage.proxy.outbox.take() == [Data(ONE, 0, b"abc"), Data(ONE, 3, b"de"), Fin(ONE, 5)]
         assert stage.relay.connections[ONE].up.sequence.duplicates == 3

@@ -121,7 +121,7 @@ class Naive:
                     break
             else:
                 self.claims.append((group, wanted, [member]))
-        return tuple(wanted for wanted in routes if self.holder(wanted) != (group, wanted))
+        return tuple(wanted for wanted in dict.fromkeys(routes) if self.holder(wanted) != (group, wanted))
 
     def holder(self, wanted: Route) -> tuple[Group, Route]:
         return next(claim[:2] for claim in self.claims if claim[1].virtual == wanted.virtual)

@@ -221,7 +221,13 @@ class TestSendWindow:
 
 @pytest.mark.parametrize(
     ("total", "connections", "share"),
-    [(AMPLE, 0, CEILING), (AMPLE, 1, CEILING), (AMPLE, 16, 4 * 1024 * 1024), (AMPLE, 10**6, FLOOR), (1, 1, FLOOR)],
+    [
+        (AMPLE, 0, CEILING),
+        (AMPLE, 1, CEILING),
+        (AMPLE, 16, 4 * 1024 * 1024),
+        (AMPLE, 10**6, FLOOR),
+        (1, 1, FLOOR),
+    ],
 )
 def test_share_of_the_budget(total: int, connections: int, share: int) -> None:
     budget = Budget(total)

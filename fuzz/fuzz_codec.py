@@ -1,0 +1,54 @@
+"""Fuzz the codec.
+
+Invariant: whatever bytes arrive, ``decode`` returns the very frames that protobuf alone would
+read there, and writing them again gives a batch that reads the same; or it raises LinkFault,
+and then protobuf alone finds a fault too.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["tunneler"]):
+    from tunneler.errors import LinkFault
+    from tunneler.protocol.frames import MAX_BATCH_ACCEPTED, Frame
+    from tunneler.wire import codec
+
+
+def told_apart(frames: list[Frame]) -> list[tuple[type, Frame]]:
+    """Named tuples of different kinds may be equal."""
+    return [(type(frame), frame) for frame in frames]
+
+
+def read_by_protobuf(batch: bytes) -> list[Frame] | None:
+    if len(batch) > MAX_BATCH_ACCEPTED:
+        return None
+    try:
+        return codec._decode_by_protobuf(batch)  # noqa: SLF001 - the other of the two paths
+    except LinkFault:
+        return None
+
+
+def one_input(batch: bytes) -> None:
+    expected = read_by_protobuf(batch)
+    try:
+        frames = codec.decode(batch)
+    except LinkFault as fault:
+        assert expected is None, f"refused ({fault}) what protobuf reads as {expected}"
+        return
+    assert expected is not None, f"read {frames} where protobuf finds a fault"
+    assert told_apart(frames) == told_apart(expected)
+    written = codec.encode(frames)
+    assert told_apart(codec.decode(written)) == told_apart(frames)
+    assert codec.encode(codec.decode(written)) == written
+
+
+def main() -> None:
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
