@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
-import atheris
+import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]  # fuzz/README.md
 
 with atheris.instrument_imports(include=["tunneler"]):
     from tunneler import addresses
@@ -22,12 +22,11 @@ with atheris.instrument_imports(include=["tunneler"]):
     from tunneler.protocol.events import (
         DataReceived,
         FinReceived,
-        LinkOpened,
         OpenRequested,
         PeerDraining,
         RoutesAnnounced,
     )
-    from tunneler.protocol.frames import Data, Frame, Open, Party
+    from tunneler.protocol.frames import Frame, Open, Party
     from tunneler.protocol.link import Link, Timing
     from tunneler.protocol.relay import Relay, RelayLimits
     from tunneler.protocol.relay_connection import RelayLink
@@ -75,6 +74,7 @@ class Peer:
         )
         self.alive = True
         self.received = 0
+        """Bytes of the honest connection."""
         self.link.receive(self.end.take(0.0)[0])
 
     def into_server(self, frames: list[Frame], now: float) -> None:
@@ -115,7 +115,7 @@ class Peer:
         if isinstance(event, OpenRequested):
             self.endpoint.accept(connection)
         elif isinstance(event, DataReceived):
-            self.received += len(event.payload)
+            self.received += len(event.payload) if event.connection == HONEST else 0
             self.endpoint.hand_over(connection, len(event.payload))
         elif isinstance(event, FinReceived):
             self.endpoint.hand_over_fin(connection)
@@ -132,7 +132,9 @@ class Stage:
         self.peak = 0
         self.client, self.proxy = self.peers[2:]
         self.relay.announce(self.proxy.relay_link, "honest", (ROUTE,))
-        self.connection = self.client.endpoint.open(Open(HONEST, SOURCE, TARGET, FLOOR, True), 0.0, watch_idle=False)
+        self.connection = self.client.endpoint.open(
+            Open(HONEST, SOURCE, TARGET, FLOOR, True), 0.0, watch_idle=False
+        )
         self.settle(self.client, self.proxy)
         assert self.connection.state is State.ESTABLISHED
 

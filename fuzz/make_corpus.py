@@ -51,13 +51,22 @@ BATCHES: dict[str, list[Frame]] = {
     "exchange": [Data(ONE, 0, b"answer"), Ack(ONE, 6, FLOOR), Fin(ONE, 6), Ack(ONE, 7, FLOOR)],
     "reset": [Reset(ONE, Code.RESET_BY_PEER)],
     "intruder": [Data(HONEST, 0, b"mine?"), Reset(HONEST, Code.RESET_BY_PEER)],
-    "bulk": [Data(ONE, offset * 8192, bytes(8192)) for offset in range(8)],
+    "bulk": [Data(ONE, offset * 8192, bytes(8192)) for offset in range(7)],
 }
 SCRIPTS: dict[str, list[tuple[int, str]]] = {
-    # (what << 1 | who, batch): what is 0 send, 1 flush, 2 pass time, 3 server's lies; who is 0 client, 1 proxy
+    # (what << 1 | who, batch). What: 0 send, 1 flush, 2 pass time, 3 lies of the server.
+    # Who: 0 the client, 1 the proxy.
     "whole-life": [(0, "open"), (3, "link"), (1, "answer"), (0, "exchange"), (1, "exchange"), (2, "link")],
     "refused": [(0, "open"), (1, "refusal"), (2, "link")],
-    "own-route": [(1, "routes"), (0, "open"), (3, "link"), (2, "link"), (0, "bulk"), (3, "link"), (0, "reset")],
+    "own-route": [
+        (1, "routes"),
+        (0, "open"),
+        (3, "link"),
+        (2, "link"),
+        (0, "bulk"),
+        (3, "link"),
+        (0, "reset"),
+    ],
     "intruder": [(0, "intruder"), (1, "intruder")],
     "time-out": [(0, "open"), (4, "open"), (4, "open")],
     "hostile-server": [(7, "open"), (7, "bulk"), (7, "exchange"), (6, "answer")],

@@ -9,7 +9,7 @@ import pytest
 from testbed import Host, Lab, standard_topology
 from testbed.suite import Suite
 from testbed.web import Web
-from tests.namespaces.applications import Pair
+from tests.namespaces.applications import Pair, wait_for_path
 
 PAGE = "what the target serves\n"
 
@@ -53,3 +53,21 @@ def pair(suite: Suite, client: Host, target: Host) -> Iterator[Pair]:
     """An open connection through the tunnel."""
     with Pair.open(client, target) as pair:
         yield pair
+
+
+@pytest.fixture
+def working(suite: Suite, client: Host, target: Host) -> Iterator[Suite]:
+    """The three roles for a test that stops them or changes their settings; afterwards all is as before."""
+    before = {name: member.settings for name, member in suite.members.items()}
+    yield suite
+    for name, member in list(suite.members.items()):
+        if name not in before:
+            if member.running:
+                member.process.stop()
+            del suite.members[name]
+        elif member.running and member.settings != before[name]:
+            member.process.stop()
+        if name in before:
+            member.settings = before[name]
+    suite.start()
+    wait_for_path(client, target, 30)

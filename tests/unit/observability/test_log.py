@@ -58,7 +58,7 @@ def test_a_line_is_there_when_the_call_returns(file: Path) -> None:
     EVENTS.info("connection_opened", connection=b"\x01\x02", target="192.168.1.5:80")
     (line,) = lines(file)
     assert list(line) == ["time", "level", "role", "event", "connection", "target"]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line.pop("time"))
     assert line == {
         "level": "info",
         "role": "client",

@@ -1,0 +1,44 @@
+"""Three roles in one process: certificates, and the loop that everything runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.loopback.recorder import Recorder
+from tests.loopback.running import pytest_pyfunc_call as pytest_pyfunc_call
+from tests.loopback.running import run
+from tests.loopback.trio import running_trio
+from tunneler.pki.store import generate
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A throwaway CA, and a certificate for each role."""
+    directory = tmp_path_factory.mktemp("pki")
+    generate(directory, ["127.0.0.1", "localhost"], force=False, now=datetime.now(UTC))
+    return directory
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm(pki: Path) -> None:
+    """What gRPC opens once and keeps is there before the first test counts."""
+
+    async def once() -> None:
+        async with running_trio(pki):
+            pass
+
+    try:
+        run(once())
+    except AssertionError as leftover:
+        assert "left open" in str(leftover)  # noqa: PT017
+
+
+@pytest.fixture
+def log() -> Iterator[Recorder]:
+    """Every event of the test, as it would be logged."""
+    with Recorder() as recorder:
+        yield recorder
