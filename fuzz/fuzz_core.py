@@ -8,7 +8,6 @@ budget, no entry left when the links are gone, and an honest connection beside i
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
 import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]  # fuzz/README.md
@@ -17,6 +16,7 @@ with atheris.instrument_imports(include=["tunneler"]):
     from tunneler import addresses
     from tunneler.addresses import ConnectionId, Identity, Role, Route
     from tunneler.errors import Code, LinkFault
+    from tunneler.protocol.admission import RelayLimits
     from tunneler.protocol.connection import State
     from tunneler.protocol.endpoint import Endpoint
     from tunneler.protocol.events import (
@@ -26,9 +26,22 @@ with atheris.instrument_imports(include=["tunneler"]):
         PeerDraining,
         RoutesAnnounced,
     )
-    from tunneler.protocol.frames import Frame, Open, Party
+    from tunneler.protocol.frames import (
+        MAX_OFFSET,
+        Ack,
+        Data,
+        Drain,
+        Fin,
+        Frame,
+        Heartbeat,
+        Open,
+        OpenResult,
+        Party,
+        Reset,
+        Routes,
+    )
     from tunneler.protocol.link import Link, Timing
-    from tunneler.protocol.relay import Relay, RelayLimits
+    from tunneler.protocol.relay import Relay
     from tunneler.protocol.relay_connection import RelayLink
     from tunneler.protocol.window import FLOOR, Budget
     from tunneler.wire.codec import decode, encode
@@ -41,7 +54,10 @@ LIMITS = RelayLimits(
 ROUTE = Route(ip_network("100.64.1.0/24"), ip_network("192.168.1.0/24"))
 SOURCE = addresses.Endpoint(ip_address("192.0.2.7"), 40000)
 TARGET = addresses.Endpoint(ip_address("100.64.1.5"), 80)
+OWN_ROUTE = Route(ip_network("100.64.2.0/24"), ip_network("192.168.2.0/24"))
+OWN_TARGET = addresses.Endpoint(ip_address("100.64.2.5"), 80)
 HONEST = ConnectionId(b"the honest one!!")
+NAMES = (*(ConnectionId(bytes(15) + bytes((number,))) for number in range(1, 6)), HONEST)
 PARTIES = (
     Party(Identity(Role.CLIENT, "fuzzed"), "client"),
     Party(Identity(Role.PROXY, "fuzzed"), "proxy"),
@@ -83,7 +99,7 @@ class Peer:
             for frame in frames:
                 item = self.link.receive(frame)
                 if item is frame:
-                    self.relay.receive(self.relay_link, item, now)  # type: ignore[arg-type]
+                    self.relay.receive(self.relay_link, item, now)
                 elif isinstance(item, RoutesAnnounced):
                     self.relay.announce(self.relay_link, item.group, item.routes)
                 elif isinstance(item, PeerDraining):
@@ -132,17 +148,21 @@ class Stage:
         self.peak = 0
         self.client, self.proxy = self.peers[2:]
         self.relay.announce(self.proxy.relay_link, "honest", (ROUTE,))
+        self.relay.announce(self.peers[1].relay_link, "fuzzed", (OWN_ROUTE,))
         self.connection = self.client.endpoint.open(
             Open(HONEST, SOURCE, TARGET, FLOOR, True), 0.0, watch_idle=False
         )
-        self.settle(self.client, self.proxy)
+        self.settle(*self.peers)
         assert self.connection.state is State.ESTABLISHED
 
     def settle(self, *peers: Peer) -> None:
-        for _ in range(4):
+        for _ in range(100):
             for peer in peers:
                 peer.into_server(decode(encode(peer.end.take(self.now))), self.now)
                 peer.flush(self.now, whole=True)
+            if not any(peer.alive and (peer.end.outbox or peer.link.outbox) for peer in peers):
+                return
+        raise AssertionError("frames go round for ever")
 
     def pass_time(self, seconds: int) -> None:
         self.now += seconds
@@ -163,8 +183,7 @@ class Stage:
         payload = bytes(min(100, self.connection.sending.room))
         assert payload
         self.client.endpoint.send(self.connection, payload, self.now)
-        for _ in range(20):
-            self.settle(*self.peers)
+        self.settle(*self.peers)
         assert self.proxy.received - before == len(payload)
 
     def finish(self) -> None:
@@ -175,31 +194,71 @@ class Stage:
         assert (self.budget.connections, self.budget.outstanding) == (0, 0)
 
 
-def frames_of(data: bytes) -> list[Frame]:
+def one_input(data: bytes) -> None:
+    """Steps of five bytes: what happens and to whom, then what :func:`frame_of` reads, or a batch."""
+    stage = Stage()
+    position = 0
+    while position + 5 <= len(data):
+        action, choice = data[position], data[position + 1 : position + 5]
+        position += 5
+        peer = stage.peers[action & 1]
+        match action >> 1 & 7:
+            case 0:
+                batch = data[position : position + choice[0]]
+                position += choice[0]
+                send(stage, peer, frames_of(batch))
+            case 1:
+                peer.flush(stage.now)
+            case 2:
+                stage.pass_time(choice[0] % 16)
+            case 3:
+                hostile_server(peer, [frame_of(stage, peer, choice)], stage.now)
+            case 4:
+                stage.settle(stage.client, stage.proxy)
+            case _:
+                send(stage, peer, [frame_of(stage, peer, choice)])
+        stage.check()
+    stage.check_honest()
+    stage.finish()
+
+
+def send(stage: Stage, peer: Peer, frames: list[Frame]) -> None:
+    if peer.alive:
+        peer.into_server(frames, stage.now)
+
+
+def frames_of(batch: bytes) -> list[Frame]:
     try:
-        return decode(data)
+        return decode(batch)
     except LinkFault:
         return []
 
 
-def one_input(data: bytes) -> None:
-    """One byte says what happens, to whom; two say how long a batch follows it."""
-    stage = Stage()
-    steps: dict[int, Callable[[Peer, bytes], None]] = {
-        0: lambda peer, batch: peer.into_server(frames_of(batch), stage.now) if peer.alive else None,
-        1: lambda peer, batch: peer.flush(stage.now),
-        2: lambda peer, batch: stage.pass_time(len(batch) % 16),
-        3: lambda peer, batch: hostile_server(peer, frames_of(batch), stage.now),
-    }
-    position = 0
-    while position + 3 <= len(data):
-        action, length = data[position], int.from_bytes(data[position + 1 : position + 3], "little")
-        position += 3
-        steps[action >> 1 & 3](stage.peers[action & 1], data[position : position + length])
-        position += length
-        stage.check()
-    stage.check_honest()
-    stage.finish()
+def frame_of(stage: Stage, peer: Peer, choice: bytes) -> Frame:
+    """A frame that is often the right one: kind, connection, how wrong its place is, and an amount."""
+    kind, which, place, amount = choice
+    name = NAMES[which % len(NAMES)]
+    entry = stage.relay.connections.get(name)
+    own = entry and (entry.up if peer is stage.peers[0] else entry.down)
+    other = entry and (entry.down if peer is stage.peers[0] else entry.up)
+    received = own.sequence.received if own else 0
+    passed = other.sequence.received if other else 0
+    wrong = (0, 0, 0, 0, 0, 1, amount, MAX_OFFSET // 2)[place & 7]
+    limit = (FLOOR, passed + FLOOR, passed + amount * 4096, MAX_OFFSET)[place >> 3 & 3]
+    frames: tuple[Frame, ...] = (
+        Open(name, SOURCE, TARGET if which & 16 else OWN_TARGET, limit, bool(place & 1)),
+        OpenResult(name, Code.OK, limit),
+        OpenResult(name, Code.REFUSED),
+        Data(name, received + wrong, bytes(1 + amount * 256)),
+        Data(name, max(0, received - amount), bytes(1 + amount)),
+        Fin(name, received + wrong),
+        Ack(name, passed + wrong, limit),
+        Ack(name, passed + 1, limit),
+        Reset(name, Code.RESET_BY_PEER),
+        Routes("group", (OWN_ROUTE, ROUTE)[: amount % 3]),
+        Drain() if not amount else Heartbeat(),
+    )
+    return frames[kind % len(frames)]
 
 
 def hostile_server(peer: Peer, frames: list[Frame], now: float) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from ipaddress import ip_address, ip_network
+from itertools import chain
 from pathlib import Path
 
 from tunneler.addresses import ConnectionId, Endpoint, Identity, Role, Route
@@ -53,32 +54,41 @@ BATCHES: dict[str, list[Frame]] = {
     "intruder": [Data(HONEST, 0, b"mine?"), Reset(HONEST, Code.RESET_BY_PEER)],
     "bulk": [Data(ONE, offset * 8192, bytes(8192)) for offset in range(7)],
 }
-SCRIPTS: dict[str, list[tuple[int, str]]] = {
-    # (what << 1 | who, batch). What: 0 send, 1 flush, 2 pass time, 3 lies of the server.
-    # Who: 0 the client, 1 the proxy.
-    "whole-life": [(0, "open"), (3, "link"), (1, "answer"), (0, "exchange"), (1, "exchange"), (2, "link")],
-    "refused": [(0, "open"), (1, "refusal"), (2, "link")],
-    "own-route": [
-        (1, "routes"),
-        (0, "open"),
-        (3, "link"),
-        (2, "link"),
-        (0, "bulk"),
-        (3, "link"),
-        (0, "reset"),
-    ],
-    "intruder": [(0, "intruder"), (1, "intruder")],
-    "time-out": [(0, "open"), (4, "open"), (4, "open")],
-    "hostile-server": [(7, "open"), (7, "bulk"), (7, "exchange"), (6, "answer")],
+
+
+def steps(*each: tuple[int, int, int, int, int]) -> bytes:
+    """Steps as ``fuzz_core.one_input`` reads them.
+
+    What << 1 | who (0 the client, 1 the proxy), and for frames: kind, connection, how wrong, amount.
+    """
+    return bytes(chain.from_iterable(each))
+
+
+SCRIPTS: dict[str, bytes] = {
+    "whole-life": steps(
+        (10, 0, 0, 0, 0),
+        (10, 3, 0, 0, 9),
+        (3, 0, 0, 0, 0),
+        (11, 1, 0, 0, 0),
+        (11, 3, 0, 0, 99),
+        (11, 5, 0, 0, 0),
+        (10, 7, 0, 0, 0),
+        (10, 5, 0, 0, 0),
+        (11, 7, 0, 0, 0),
+        (2, 0, 0, 0, 0),
+    ),
+    "refused": steps((10, 0, 1, 0, 0), (11, 2, 1, 0, 0), (2, 0, 0, 0, 0)),
+    "greedy": steps(
+        (10, 0, 2, 24, 0), (11, 1, 2, 24, 0), (11, 3, 2, 0, 255), (11, 6, 2, 24, 255), (2, 0, 0, 0, 0)
+    ),
+    "honest-proxy": steps(
+        (10, 0, 19, 0, 0), (8, 0, 0, 0, 0), (10, 3, 19, 0, 255), (8, 0, 0, 0, 0), (10, 8, 19, 0, 0)
+    ),
+    "intruder": steps((10, 3, 5, 0, 1), (11, 8, 5, 0, 0)),
+    "time-out": steps((10, 0, 3, 0, 0), (4, 15, 0, 0, 0)),
+    "routes": steps((11, 9, 0, 0, 2), (11, 9, 0, 0, 1), (11, 9, 0, 0, 0)),
+    "hostile-server": steps((7, 0, 4, 0, 0), (7, 3, 4, 0, 9), (7, 5, 4, 0, 0), (6, 1, 4, 0, 0)),
 }
-
-
-def script(steps: list[tuple[int, str]]) -> bytes:
-    out = bytearray()
-    for action, name in steps:
-        batch = encode(BATCHES[name])
-        out += bytes((action,)) + len(batch).to_bytes(2, "little") + batch
-    return bytes(out)
 
 
 def main() -> None:
@@ -89,7 +99,10 @@ def main() -> None:
     for name, batch in BATCHES.items():
         (codec / name).write_bytes(encode(batch))
     for name, steps in SCRIPTS.items():
-        (core / name).write_bytes(script(steps))
+        (core / name).write_bytes(steps)
+    for name, batch in BATCHES.items():
+        written = encode(batch)[:255]
+        (core / f"sends-{name}").write_bytes(bytes((0, len(written), 0, 0, 0)) + written)
 
 
 if __name__ == "__main__":

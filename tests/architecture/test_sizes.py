@@ -20,6 +20,8 @@ def too_long() -> dict[str, int]:
     found = {}
     for path in modules():
         name = str(path.relative_to(ROOT))
+        if name.startswith("tests/"):
+            continue  # a list of cases may be as long as there are cases
         text = path.read_text(encoding="utf-8")
         if (lines := text.count("\n")) > MODULE_LINES:
             found[name] = lines

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -19,6 +19,7 @@ from unittest.mock import patch
 from tests.loopback.running import eventually, until
 from tunneler.addresses import Endpoint, HostPort
 from tunneler.config.model import ClientConfig, ProxyConfig, ServerConfig
+from tunneler.engine.splice import Splice
 from tunneler.errors import CaptureError
 from tunneler.roles.client import Client
 from tunneler.roles.dialing import DialingRole
@@ -218,7 +219,7 @@ def held_by_dialler(name: str, role: DialingRole) -> list[str]:
     sizes = {
         "budgeted connections": budget.connections,
         "outstanding bytes": budget.outstanding,
-        "watched sockets": len(role._reactor) - len(getattr(role, "acceptors", ())),
+        "watched sockets": watched_splices(role),
     }
     for end in role.ends:
         sizes["splices"] = len(end.splices)
@@ -228,6 +229,12 @@ def held_by_dialler(name: str, role: DialingRole) -> list[str]:
         sizes["idle"] = len(end.endpoint._idle)
         sizes["lanes"] = len(end._outbox._lanes)
     return [f"{name}: {count} {what}" for what, count in sizes.items() if count]
+
+
+def watched_splices(role: DialingRole) -> int:
+    """Entries of the reactor that are not listening sockets."""
+    callbacks = role._reactor._ready.values()
+    return sum(isinstance(getattr(ready, "__self__", None), Splice) for ready in callbacks)
 
 
 def held_by_server(server: Server) -> list[str]:
@@ -281,6 +288,3 @@ async def running_trio(pki: Path | None, **timeouts: Any) -> AsyncIterator[Trio]
         trio.start_client()
         await trio.ready()
         yield trio
-
-
-Check = Callable[[], object]

@@ -84,7 +84,7 @@ class Relay:
         del self._links[link.party]
         self._routes.withdraw(link)
         events = [
-            self._end(name, code, tell=self._other_end(self.connections[name], link), now=now)
+            self._end(name, code, tell=self.connections[name].other_end(link), now=now)
             for name in list(link.connections)
         ]
         link.outbox.drop_all()
@@ -185,14 +185,8 @@ class Relay:
         if entry is None:
             self._answer_unknown(link, frame.connection)
             return None
-        direction = self._direction_from(entry, link)
-        repeated = direction.sequence.accept_data(frame.offset, len(frame.payload))
+        entry.direction_from(link).pass_data(frame)
         self._idle.touch(frame.connection, now)
-        if not repeated:
-            direction.receiver.outbox.put(frame)
-        elif repeated < len(frame.payload):
-            fresh = Data(frame.connection, frame.offset + repeated, frame.payload[repeated:])
-            direction.receiver.outbox.put(fresh)
         return None
 
     def _receive_fin(self, link: RelayLink, frame: Fin, now: float) -> RelayEvent | None:
@@ -200,9 +194,7 @@ class Relay:
         if entry is None:
             self._answer_unknown(link, frame.connection)
             return None
-        direction = self._direction_from(entry, link)
-        if direction.sequence.accept_fin(frame.offset):
-            direction.receiver.outbox.put(frame)
+        entry.direction_from(link).pass_fin(frame)
         return None
 
     def _receive_ack(self, link: RelayLink, frame: Ack, now: float) -> RelayEvent | None:
@@ -224,7 +216,7 @@ class Relay:
         if entry is None:
             return None
         link.outbox.drop(frame.connection)
-        return self._end(frame.connection, frame.code, tell=self._other_end(entry, link), now=now)
+        return self._end(frame.connection, frame.code, tell=entry.other_end(link), now=now)
 
     def _answer_unknown(self, link: RelayLink, connection: ConnectionId) -> None:
         # Data crossed a RESET on its way: a normal race. The answer ends it on that side too.
@@ -261,16 +253,6 @@ class Relay:
         if entry is not None and link is not entry.client and link is not entry.proxy:
             raise LinkFault(f"{type(frame).__name__} for a connection of other parties", Code.DENIED)
         return entry
-
-    def _direction_from(self, entry: RelayConnection, link: RelayLink) -> Direction:
-        if link is entry.client:
-            return entry.up
-        if not entry.established:
-            raise ConnectionFault("data before OpenResult")
-        return entry.down
-
-    def _other_end(self, entry: RelayConnection, link: RelayLink) -> tuple[RelayLink, ...]:
-        return (entry.proxy if link is entry.client else entry.client,)
 
     def _grant(self, name: ConnectionId, direction: Direction, limit: int) -> int:
         allowed = direction.grant(limit, name)

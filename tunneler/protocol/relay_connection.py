@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tunneler.addresses import ConnectionId, Role
 from tunneler.errors import ConnectionFault
-from tunneler.protocol.frames import Ack, Open, Party
+from tunneler.protocol.frames import Ack, Data, Fin, Open, Party
 from tunneler.protocol.outbox import Outbox
 from tunneler.protocol.window import FLOOR, Budget, Sequence
 
@@ -70,6 +70,28 @@ class Direction:
             sequence.limit = limit
         return sequence.limit
 
+    def pass_data(self, frame: Data) -> None:
+        """Send on what of the frame is new.
+
+        Raises:
+            ConnectionFault: it leaves a gap, passes the limit or follows FIN.
+        """
+        repeated = self.sequence.accept_data(frame.offset, len(frame.payload))
+        if not repeated:
+            self.receiver.outbox.put(frame)
+        elif repeated < len(frame.payload):
+            fresh = Data(frame.connection, frame.offset + repeated, frame.payload[repeated:])
+            self.receiver.outbox.put(fresh)
+
+    def pass_fin(self, frame: Fin) -> None:
+        """Send FIN on, unless it is a repeat.
+
+        Raises:
+            ConnectionFault: it is not where the data ended.
+        """
+        if self.sequence.accept_fin(frame.offset):
+            self.receiver.outbox.put(frame)
+
     def acknowledge(self, frame: Ack) -> Ack:
         """Take the receiver's ACK; return the one to pass on.
 
@@ -109,6 +131,22 @@ class RelayConnection:
     @property
     def finished(self) -> bool:
         return self.up.finished and self.down.finished
+
+    def direction_from(self, link: RelayLink) -> Direction:
+        """The direction in which an end may send data now.
+
+        Raises:
+            ConnectionFault: a proxy that has not answered OPEN yet.
+        """
+        if link is self.client:
+            return self.up
+        if not self.established:
+            raise ConnectionFault("data before OpenResult")
+        return self.down
+
+    def other_end(self, link: RelayLink) -> tuple[RelayLink]:
+        """Whom to tell what ``link`` did."""
+        return (self.proxy if link is self.client else self.client,)
 
     def release(self) -> None:
         self.up.release()

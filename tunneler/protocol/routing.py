@@ -40,11 +40,12 @@ class RouteTable(Generic[Member]):
 
     def announce(self, member: Member, group: Group, routes: tuple[Route, ...]) -> tuple[Route, ...]:
         """Replace what a member announced before; return the routes that are in conflict."""
+        routes = tuple(dict.fromkeys(routes))
         old_group, old_routes = self._routes.get(member, (group, ()))
         for route in old_routes:
             if old_group != group or route not in routes:
                 self._release(member, old_group, route)
-        self._routes[member] = (group, tuple(dict.fromkeys(routes)))
+        self._routes[member] = (group, routes)
         return tuple(route for route in routes if not self._claim(member, group, route))
 
     def withdraw(self, member: Member) -> None:
