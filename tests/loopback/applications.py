@@ -54,7 +54,7 @@ async def _echo(sock: socket.socket) -> None:
     with sock, suppress(ConnectionError):
         while data := await loop.sock_recv(sock, READ_BYTES):
             await loop.sock_sendall(sock, data)
-        sock.shutdown(socket.SHUT_WR)
+        end(sock)
 
 
 @asynccontextmanager
@@ -132,8 +132,9 @@ async def ending(sock: socket.socket, seconds: float = PATIENCE) -> str:
 
 
 def end(sock: socket.socket) -> None:
-    """Send FIN."""
-    sock.shutdown(socket.SHUT_WR)
+    """Send FIN; nothing to do if the connection was reset before."""
+    with suppress(OSError):  # ENOTCONN
+        sock.shutdown(socket.SHUT_WR)
 
 
 def reset(sock: socket.socket) -> None:

@@ -22,7 +22,13 @@ from tests.namespaces.applications import (
     wait_for_path,
 )
 
-ROLES = ("client", "server", "proxy")
+KINDS = {
+    "client-iptables": {"capture": {"backend": "iptables"}},
+    "client-nftables": {"capture": {"backend": "nftables"}},
+    "server": {},
+    "proxy": {},
+}
+"""Each role, and the client with each packet filter: that is in the path of what it carries."""
 ALL_RULES = "nft list ruleset; iptables-legacy-save; ip6tables-legacy-save"
 PORT = 7777
 AT_ONCE = 2.0
@@ -38,10 +44,14 @@ def suite(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]
         yield suite
 
 
-@pytest.fixture(params=ROLES)
+@pytest.fixture(params=KINDS)
 def member(request: pytest.FixtureRequest, working: Suite) -> Member:
-    """Each role in its turn; restored after the test."""
-    return working[request.param]
+    """Each kind in its turn; restored after the test."""
+    kind: str = request.param
+    member = working[kind.partition("-")[0]]
+    if KINDS[kind]:
+        member.restart(KINDS[kind])
+    return member
 
 
 # ---------------------------------------------------------------------------- rules
@@ -83,9 +93,9 @@ def test_the_client_brings_its_rules_and_takes_them_away(
 # ---------------------------------------------------------------------------- stopping
 
 
-def test_drain_finishes_what_is_open(member: Member, pair: Pair, client: Host, target: Host) -> None:
+def test_drain_finishes_what_is_open(member: Member, client: Host, target: Host) -> None:
     """SIGTERM during a download: it finishes, nothing new begins, the exit status is 0."""
-    with Download(pair) as download:
+    with Download(wait_for_pair(client, target)) as download:
         download.advance()
         member.process.send_signal(signal.SIGTERM)
         member.wait_for("draining")
@@ -118,16 +128,18 @@ def test_drain_has_a_deadline(member: Member, client: Host, target: Host) -> Non
     assert member.process.wait(AT_ONCE) == 0
 
 
-def test_a_second_signal_ends_at_once(member: Member, pair: Pair, client: Host) -> None:
+def test_a_second_signal_ends_at_once(member: Member, client: Host, target: Host) -> None:
+    pair = wait_for_pair(client, target)
     member.process.send_signal(signal.SIGTERM)
     member.wait_for("draining")
     started = time.monotonic()
     member.process.send_signal(signal.SIGTERM)
     assert member.process.wait(TIMEOUT) == 0
     assert time.monotonic() - started < AT_ONCE
-    for end in (pair.application, pair.target):
-        with pytest.raises(ConnectionResetError):
-            end.recv(1)
+    with pair:
+        for end in (pair.application, pair.target):
+            with pytest.raises(ConnectionResetError):
+                end.recv(1)
     if member.name == "client":
         assert "tunneler" not in client.run("bash", "-c", ALL_RULES).stdout.lower()
 

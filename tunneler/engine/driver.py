@@ -118,12 +118,11 @@ class LinkDriver:
         if self.ended:
             return
         self.ended = True
-        if farewell is not None and not self.stream.congested:
-            self.stream.send(encode((*self.link.take(clock()), farewell)))
+        last = encode((*self.link.take(clock()), farewell)) if farewell is not None else b""
         handler, self._handler = self._handler, None
         if handler is not None:
             handler.link_ended(code, reason)
-        self.stream.close()
+        self.stream.close(last)
 
     def _wake(self) -> None:
         if not self._flush_scheduled:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import Callable
+from typing import Self
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -47,7 +48,14 @@ class Reactor:
         del self._ready[fd]
         self._epoll.unregister(fd)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
+        """Stop; whatever was registered is to be unregistered before."""
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
         self._ready.clear()

@@ -22,6 +22,7 @@ from tunneler.engine.sockets import TRY_AGAIN, Failure, failure_of, pending_fail
 from tunneler.errors import Code
 from tunneler.protocol.connection import Connection
 from tunneler.protocol.frames import MAX_PAYLOAD, Open
+from tunneler.protocol.outbox import JOINED_BYTES
 
 if TYPE_CHECKING:
     from tunneler.engine.link_end import LinkEnd
@@ -78,7 +79,7 @@ class Splice:
     def deliver(self, payload: bytes) -> None:
         """Write bytes of the peer to the socket."""
         if self._unsent or self.dialling:
-            self._unsent.append(memoryview(payload))
+            self._keep(payload)
             return
         try:
             sent = self._sock.send(payload)
@@ -112,6 +113,14 @@ class Splice:
         """The connection was reset: so is the socket."""
         self._unwatch()
         reset(self._sock)
+
+    def _keep(self, payload: bytes) -> None:
+        """Hold bytes that the socket does not take yet; small pieces are joined, for each costs memory."""
+        unsent = self._unsent
+        if unsent and len(unsent[-1]) + len(payload) <= JOINED_BYTES:
+            unsent[-1] = memoryview(bytes(unsent[-1]) + payload)
+        else:
+            unsent.append(memoryview(payload))
 
     # What the socket brings.
 
@@ -159,9 +168,12 @@ class Splice:
             if not connection.sending.room:
                 self._watch()
         else:
-            self._read_ended = True
-            self._end.endpoint.finish(connection)
-            self._watch()
+            self._end_reading()
+
+    def _end_reading(self) -> None:
+        self._read_ended = True
+        self._end.endpoint.finish(self.connection)
+        self._watch()
 
     def _write(self) -> None:
         unsent = self._unsent
@@ -203,7 +215,11 @@ class Splice:
         if not self._read_ended and _readable_bytes(self._sock):
             self._unwatch()
             return
-        self._fail(pending_failure(self._sock) or Failure(Code.RESET_BY_PEER, "reset"))
+        failure = pending_failure(self._sock)
+        if failure is not None or self._read_ended:
+            self._fail(failure or Failure(Code.RESET_BY_PEER, "reset"))
+        else:  # EPOLLHUP alone: both directions have ended in good order
+            self._end_reading()
 
     def _fail(self, failure: Failure) -> None:
         self._end.socket_failed(self, failure)

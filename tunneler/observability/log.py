@@ -191,7 +191,7 @@ def _handler(role: str, format: str, output: str) -> EventHandler:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        return LineHandler(role, _RENDERERS[format], _STANDARD_OUTPUTS[output])
+        return LineHandler(role, _RENDERERS[format], _own(_STANDARD_OUTPUTS[output]))
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         return LineHandler(role, _RENDERERS[format], os.open(output, flags, FILE_MODE))
@@ -199,6 +199,14 @@ def _handler(role: str, format: str, output: str) -> EventHandler:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         wanted = "expected stdout, stderr or a file that this user can write"
         raise ConfigError("log.output", "", f"{wanted}; {output!r}: {reason}") from error
+
+
+def _own(descriptor: int) -> int:
+    """A descriptor of the log's own: what becomes of the standard one later does not concern it."""
+    try:
+        return os.dup(descriptor)
+    except OSError:  # it is closed: lines are refused, and counted
+        return descriptor
 
 
 def _fields_of_library(record: logging.LogRecord) -> dict[str, object]:

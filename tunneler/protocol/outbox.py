@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, TypeGuard
 
 from tunneler.addresses import ConnectionId
 from tunneler.protocol.frames import (
@@ -34,6 +34,10 @@ FRAME_OVERHEAD: Final = 48
 
 OPEN_SIZE: Final = 320
 """Bytes counted for OPEN and OPEN_RESULT, which hold addresses and names of full length."""
+
+JOINED_BYTES: Final = 1024
+"""Neighbouring payloads are joined up to this size: a window full of single bytes must not cost
+a tuple for each."""
 
 MAX_CONTROL_FRAMES: Final = 1 << 16
 """Control frames that may wait. Each answers something that the peer sent; a peer that goes on
@@ -88,6 +92,11 @@ class Outbox:
             self._lanes[connection] = deque((frame,))
             self._turns.append(connection)
         else:
+            last = lane[-1]
+            if type(frame) is Data and _joinable(last, frame):
+                lane.pop()
+                self.size -= _size(last)
+                frame = Data(connection, last.offset, last.payload + frame.payload)
             lane.append(frame)
         self.size += _size(frame)
 
@@ -140,6 +149,10 @@ class Outbox:
     def _wake_if_empty(self) -> None:
         if not self._control and not self._turns:
             self._wake()
+
+
+def _joinable(last: Data | Fin | Reset, frame: Data) -> TypeGuard[Data]:
+    return type(last) is Data and len(last.payload) + len(frame.payload) <= JOINED_BYTES
 
 
 def _size(frame: Frame) -> int:

@@ -62,18 +62,26 @@ class Client(DialingRole):
         )
         self._plan = capture_plan_of(config)
         self._check = DestinationCheck(self._plan)
+        self._acceptors: list[Acceptor] = []
         self._secret = token_bytes(16)
         self._counter = count()
         self._spares_keepalive = config.timeouts.idle_spares_keepalive and config.tcp_keepalive.enabled
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Capture and carry connections until asked to stop."""
-        with ExitStack() as capturing:
+        with self.reactor, ExitStack() as capturing:
             for host in self._listening_hosts():
-                acceptor = Acceptor(listen(host, self._plan.listen_port), self._reactor, self._accepted)
+                acceptor = Acceptor(listen(host, self._plan.listen_port), self.reactor, self._accepted)
+                capturing.callback(self._acceptors.clear)
                 capturing.callback(acceptor.close)
+                self._acceptors.append(acceptor)
             capturing.enter_context(self._rules())
             await self.keep_links(stop, before_drain=capturing.close)
+
+    def tick(self) -> None:
+        super().tick()
+        for acceptor in self._acceptors:
+            acceptor.tick()
 
     # Capture.
 

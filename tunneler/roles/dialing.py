@@ -39,7 +39,7 @@ class DialingRole:
         self._budget = Budget(config.limits.memory_budget)
         self._drained = asyncio.Event()
         self._draining = False
-        self._reactor = Reactor()
+        self.reactor = Reactor()
         dialer = dialer_of(config, role)
         self._keepers = [
             LinkKeeper(server, dialer, backoff_of(config), partial(self._make_end, server))
@@ -54,17 +54,14 @@ class DialingRole:
         Args:
             before_drain: stops new connections from coming in.
         """
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                keepers = [tasks.create_task(keeper.run()) for keeper in self._keepers]
-                ticker = tasks.create_task(tick(self._tick))
-                await stop.wait()
-                before_drain()
-                await self._drain()
-                for task in (*keepers, ticker):
-                    task.cancel()
-        finally:
-            self._reactor.close()
+        async with asyncio.TaskGroup() as tasks:
+            keepers = [tasks.create_task(keeper.run()) for keeper in self._keepers]
+            ticker = tasks.create_task(tick(self.tick))
+            await stop.wait()
+            before_drain()
+            await self._drain()
+            for task in (*keepers, ticker):
+                task.cancel()
 
     @property
     def ends(self) -> Iterator[LinkEnd]:
@@ -87,7 +84,8 @@ class DialingRole:
             end.reset_all(Code.DRAINING)
             end.driver.close(Code.DRAINING, "this program stops")
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Let time pass."""
         for end in list(self.ends):
             end.tick()
 
@@ -98,7 +96,7 @@ class DialingRole:
         return LinkEnd(
             driver,
             self,
-            self._reactor,
+            self.reactor,
             self._budget,
             accepts_opens=self._accepts_opens,
             opening_timeout=self._opening_timeout,
@@ -109,6 +107,8 @@ class DialingRole:
         match event:
             case LinkOpened(instance):
                 self._log.info("link_up", server=end.driver.stream.peer.address, server_instance=instance)
+                if self._draining:
+                    end.driver.link.outbox.put_control(Drain())
                 self.link_up(end)
             case PeerDraining():
                 end.draining = True

@@ -48,7 +48,8 @@ class Proxy(DialingRole):
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Dial for the servers until asked to stop."""
-        await self.keep_links(stop, before_drain=lambda: None)
+        with self.reactor:
+            await self.keep_links(stop, before_drain=lambda: None)
 
     # Links.
 

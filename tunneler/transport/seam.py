@@ -45,8 +45,11 @@ class BatchStream(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """End the stream after the batch that was handed over. ``stream_closed`` follows."""
+    def close(self, last: bytes = b"") -> None:
+        """End the stream after the batch that was handed over and, if there is one, a last batch.
+
+        It ends within a short time, even if the peer takes neither. ``stream_closed`` follows.
+        """
         ...
 
 

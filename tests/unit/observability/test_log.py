@@ -75,7 +75,7 @@ def test_text(file: Path) -> None:
     configure("proxy", "info", "text", str(file))
     EVENTS.warning("link_lost", peer="server/a", error="timed out\nforged line")
     (line,) = file.read_text().splitlines()
-    assert re.fullmatch(r'\S{24} warning proxy link_lost peer=server/a error="timed out\\nforged line"', line)
+    assert re.fullmatch(r'\S{27} warning proxy link_lost peer=server/a error="timed out\\nforged line"', line)
 
 
 @pytest.mark.parametrize(

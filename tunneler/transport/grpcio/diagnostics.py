@@ -42,7 +42,7 @@ def core_messages(report: Report) -> Iterator[None]:
     finally:
         loop.remove_reader(reader)
         os.dup2(original, _STDERR)
-        tap.read()
+        tap.read_rest()
         os.close(reader)
         os.close(original)
 
@@ -56,9 +56,19 @@ class _Tap:
 
     def read(self) -> None:
         with suppress(BlockingIOError):
-            *lines, self._rest = (self._rest + os.read(self._reader, _READ_BYTES)).split(b"\n")
-            for line in lines:
-                self._sort(line)
+            self._take(os.read(self._reader, _READ_BYTES))
+
+    def read_rest(self) -> None:
+        """Take what is left, now that nobody writes any more."""
+        while rest := os.read(self._reader, _READ_BYTES):
+            self._take(rest)
+        if self._rest:
+            self._sort(self._rest)
+
+    def _take(self, written: bytes) -> None:
+        *lines, self._rest = (self._rest + written).split(b"\n")
+        for line in lines:
+            self._sort(line)
 
     def _sort(self, line: bytes) -> None:
         core = _CORE_LINE.fullmatch(line)

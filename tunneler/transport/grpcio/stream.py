@@ -38,6 +38,7 @@ class GrpcStream:
         self._write = write
         self._finish = finish
         self._batch: bytes | None = None
+        self._last = b""
         self._closing = False
         self._carrying = False
         self._work = asyncio.Event()
@@ -57,9 +58,10 @@ class GrpcStream:
         self._batch = batch
         self._work.set()
 
-    def close(self) -> None:
+    def close(self, last: bytes = b"") -> None:
         if not self._closing:
             self._closing = True
+            self._last = last
             self._work.set()
             if self._carrying:
                 self._limit_farewell()
@@ -103,8 +105,10 @@ class GrpcStream:
                 self._batch = None
                 if not self._closing:
                     receiver.room_made()
-            if self._closing and self._batch is None:
+            if self._closing:
                 break
+        if self._last:
+            await self._write(self._last)
         await self._finish()
 
 
