@@ -10,7 +10,7 @@ import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing, nullcontext
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -113,26 +113,30 @@ class Trio:
         timeouts = {**self._timeouts, **options.pop("timeouts", {})}
         return {"tls": self.tls(role), "timeouts": timeouts, **options}
 
-    def start_server(self, port: int | None = None, **options: Any) -> Running[Server]:
+    def server_config(self, port: int | None = None, **options: Any) -> ServerConfig:
         address = HostPort(HOST, port or self.server_port)
-        config = ServerConfig(listen_addr=address, **self._common("server", options))
-        self.servers.append(Running(Server(config), self._group))
+        return ServerConfig(listen_addr=address, **self._common("server", options))
+
+    def client_config(self, **options: Any) -> ClientConfig:
+        options = {"server_addr": f"{HOST}:{self.server_port}", "client_id": "client-1", **options}
+        options.setdefault("listen_port", self.capture_port)
+        return ClientConfig(capture={"enabled": False}, **self._common("client", options))
+
+    def proxy_config(self, **options: Any) -> ProxyConfig:
+        options = {"server_addr": f"{HOST}:{self.server_port}", "proxy_id": "proxy-1", **options}
+        options.setdefault("routes", ROUTES)
+        return ProxyConfig(**self._common("proxy", options))
+
+    def start_server(self, port: int | None = None, **options: Any) -> Running[Server]:
+        self.servers.append(Running(Server(self.server_config(port, **options)), self._group))
         return self.servers[-1]
 
     def start_client(self, **options: Any) -> Running[Client]:
-        options = {"server_addr": f"{HOST}:{self.server_port}", "client_id": "client-1", **options}
-        options.setdefault("listen_port", self.capture_port)
-        config = ClientConfig(
-            capture={"enabled": False},
-            **self._common("client", options),
-        )
-        self.clients.append(Running(Client(config), self._group))
+        self.clients.append(Running(Client(self.client_config(**options)), self._group))
         return self.clients[-1]
 
     def start_proxy(self, **options: Any) -> Running[Proxy]:
-        options = {"server_addr": f"{HOST}:{self.server_port}", "proxy_id": "proxy-1", **options}
-        options.setdefault("routes", ROUTES)
-        self.proxies.append(Running(Proxy(ProxyConfig(**self._common("proxy", options))), self._group))
+        self.proxies.append(Running(Proxy(self.proxy_config(**options)), self._group))
         return self.proxies[-1]
 
     # The roles, where there is one of each.
@@ -163,16 +167,19 @@ class Trio:
         """An application's connection, captured on its way to ``host``."""
         sock = socket.socket()
         try:
+            self.redirect(sock, port, host)
+            # Does not block: the kernel answers. The loop's own would hide a reset that follows at once.
+            sock.connect((HOST, capture_port or self.capture_port))
             sock.setblocking(False)
-            sock.bind((HOST, 0))
-            self._destinations[Endpoint.of(*sock.getsockname())] = Endpoint(IPv4Address(host), port)
-            address = (HOST, capture_port or self.capture_port)
-            with suppress(ConnectionResetError):  # refused so fast that it is left to the first read
-                await asyncio.get_running_loop().sock_connect(sock, address)
         except BaseException:
             sock.close()
             raise
         return sock
+
+    def redirect(self, sock: socket.socket, port: int, host: str = VIRTUAL) -> None:
+        """Have a connection that ``sock`` makes later look captured on its way to ``host``."""
+        sock.bind((HOST, 0))
+        self._destinations[Endpoint.of(*sock.getsockname())] = Endpoint(IPv4Address(host), port)
 
     def original_destination(self, sock: socket.socket) -> Endpoint:
         source = Endpoint.of(*sock.getpeername()[:2])
@@ -260,6 +267,8 @@ async def stage(pki: Path | None, **timeouts: Any) -> AsyncIterator[Trio]:
         with (
             patch("tunneler.engine.process.TICK_SECONDS", TICK),
             patch("tunneler.roles.client.original_destination", trio.original_destination),
+            # Standard error is one for the whole process; a process of ours holds one server.
+            patch("tunneler.transport.grpcio.listener.core_messages", nullcontext),
         ):
             try:
                 yield trio

@@ -30,6 +30,7 @@ CLONE_NEWNET = 0x40000000
 """sched.h; Python has os.setns only since 3.12."""
 TIMEOUT = 20.0
 """Seconds that a socket of a test blocks at most."""
+WHO_PORT = 7777
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -249,3 +250,22 @@ class Download:
         self._finish.set()
         self._pair.close()
         self._pool.shutdown()
+
+
+def who_is_reached(client: Host, address: str, *hosts: Host) -> str:
+    """Where a connection to ``address`` arrives: ``host at address``, or ``nobody``."""
+    listeners = {listen(host, WHO_PORT): host.name for host in hosts}
+    try:
+        with connect(client, WHO_PORT, address) as application:
+            arrived, _, _ = select.select([*listeners, application], [], [], TIMEOUT)
+            for listener in arrived:
+                if listener in listeners:
+                    accepted, _ = listener.accept()
+                    with accepted:
+                        return f"{listeners[listener]} at {accepted.getsockname()[0]}"
+            return "nobody"
+    except ConnectionResetError:
+        return "nobody"
+    finally:
+        for listener in listeners:
+            listener.close()

@@ -20,6 +20,7 @@ from tests.namespaces.applications import (
     listen,
     receive_exactly,
     wait_for_path,
+    who_is_reached,
 )
 
 KINDS = {
@@ -30,7 +31,6 @@ KINDS = {
 }
 """Each role, and the client with each packet filter: that is in the path of what it carries."""
 ALL_RULES = "nft list ruleset; iptables-legacy-save; ip6tables-legacy-save"
-PORT = 7777
 AT_ONCE = 2.0
 """Seconds that a role may take to end when nothing is to be waited for; its Python ends, too."""
 
@@ -66,27 +66,15 @@ def decoy(lab: Lab) -> Iterator[Host]:
     host.run("ip", "address", "del", f"{TARGET}/32", "dev", "lo")
 
 
-def who_is_reached(client: Host, *hosts: Host) -> str:
-    """Name of the one of ``hosts`` at which a connection to TARGET arrives."""
-    listeners = {listen(host, PORT): host.name for host in hosts}
-    try:
-        with connect(client, PORT):
-            arrived, _, _ = select.select(list(listeners), [], [], TIMEOUT)
-            return listeners[arrived[0]]
-    finally:
-        for listener in listeners:
-            listener.close()
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("backend", ["iptables", "nftables"])
 def test_the_client_brings_its_rules_and_takes_them_away(
     working: Suite, client: Host, target: Host, decoy: Host, backend: str, number: signal.Signals
 ) -> None:
     working.client.restart({"capture": {"backend": backend}})
-    assert who_is_reached(client, target, decoy) == "target"
+    assert who_is_reached(client, TARGET, target, decoy) == "target at 192.168.1.5"
     assert working.client.stop(number) == 0
-    assert who_is_reached(client, target, decoy) == "server"
+    assert who_is_reached(client, TARGET, target, decoy) == f"server at {TARGET}"
     assert "tunneler" not in client.run("bash", "-c", ALL_RULES).stdout.lower()
 
 

@@ -7,7 +7,7 @@ implement it, ``select.py`` makes plans and picks backends.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Literal, Protocol
 
@@ -18,6 +18,9 @@ IP_VERSIONS: tuple[IPVersion, IPVersion] = (4, 6)
 
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 """Never captured: the listener is reached through it, and no network lies behind it (RFC 1122, 3.2.1.3)."""
+
+
+EVERYTHING: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,15 @@ class CapturePlan:
             raise ValueError(f"expected a port from 1 to 65535, not {self.listen_port}")
         object.__setattr__(self, "networks", _collapsed(self.networks))
         object.__setattr__(self, "excluded", _collapsed((*self.excluded, *LOOPBACK)))
+
+    def paused(self) -> CapturePlan:
+        """The plan that captures nothing more, while what was captured goes on.
+
+        Without any rule, the kernel would stop translating the connections that it redirected:
+        connection tracking is on only while some rule needs it (nf_ct_netns_put in
+        net/netfilter/nf_conntrack_proto.c). So the rules stay, behind an exclusion of everything.
+        """
+        return replace(self, excluded=EVERYTHING)
 
     def networks_of(self, version: IPVersion) -> tuple[Network, ...]:
         """The captured networks of one address family."""

@@ -19,6 +19,9 @@ from tunneler.protocol.window import Budget
 from tunneler.transport.seam import BatchStream
 from tunneler.wire.codec import decode, encode
 
+TICK_SECONDS = 0.25
+"""How often deadlines are looked at: heartbeats, dials, idle connections."""
+
 clock = time.monotonic
 """The one clock of the engine, in seconds; the core is only ever told what it says."""
 
@@ -98,11 +101,14 @@ class LinkDriver:
     # From the role.
 
     def tick(self) -> None:
-        """Let time pass: heartbeats, and the death of a silent peer."""
+        """Let time pass: heartbeats, and the death of a silent peer.
+
+        What falls due before the next tick is done now: a deadline is kept, not passed.
+        """
         if self.ended:
             return
         try:
-            self.link.tick(clock())
+            self.link.tick(clock() + TICK_SECONDS)
         except LinkFault as fault:
             self.close(fault.code, str(fault))
 

@@ -11,11 +11,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+from tunneler.engine.driver import TICK_SECONDS
 from tunneler.errors import ExitStatus
 from tunneler.observability.log import EventLog
-
-TICK_SECONDS = 0.25
-"""How often deadlines are looked at: heartbeats, dials, idle connections."""
 
 _log = EventLog("process")
 

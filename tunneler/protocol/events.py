@@ -146,4 +146,12 @@ class RelayClosed(NamedTuple):
     fault: ConnectionFault | None = None
 
 
-RelayEvent = RelayRouted | RelayOpened | RelayRefused | RelayClosed
+class RelayStray(NamedTuple):
+    """A link sent a frame for a connection of other parties, for the first time; it was not passed on."""
+
+    connection: ConnectionId
+    party: Party
+    frame: str
+
+
+RelayEvent = RelayStray | RelayRouted | RelayOpened | RelayRefused | RelayClosed

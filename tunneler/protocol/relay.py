@@ -15,7 +15,13 @@ from tunneler.addresses import ConnectionId, Role, Route
 from tunneler.errors import Code, ConnectionFault, LinkFault
 from tunneler.protocol.admission import RelayLimits, has_room, pick_proxy
 from tunneler.protocol.deadlines import Deadlines
-from tunneler.protocol.events import RelayClosed, RelayEvent, RelayOpened, RelayRefused, RelayRouted
+from tunneler.protocol.events import (
+    RelayEvent,
+    RelayOpened,
+    RelayRefused,
+    RelayRouted,
+    RelayStray,
+)
 from tunneler.protocol.frames import (
     Ack,
     ConnectionFrame,
@@ -31,6 +37,11 @@ from tunneler.protocol.frames import (
 from tunneler.protocol.relay_connection import Direction, RelayConnection, RelayLink
 from tunneler.protocol.routing import Group, RouteTable
 from tunneler.protocol.window import Budget
+
+Entry = RelayConnection | None
+"""What the table has for a frame's connection."""
+
+Receiver = Callable[[RelayLink, Entry, Any, float], RelayEvent | None]
 
 
 class Relay:
@@ -51,7 +62,7 @@ class Relay:
         self._capped: set[tuple[ConnectionId, Direction]] = set()
         self.connections: dict[ConnectionId, RelayConnection] = {}
         self.draining = False
-        self._receivers: dict[type, Callable[[RelayLink, Any, float], RelayEvent | None]] = {
+        self._receivers: dict[type, Receiver] = {
             Open: self._receive_open,
             OpenResult: self._receive_open_result,
             Data: self._receive_data,
@@ -120,29 +131,27 @@ class Relay:
         """
         if not link.attached:
             return None  # the rest of a batch whose link was replaced meanwhile
+        entry = self.connections.get(frame.connection)
+        if entry is not None and link is not entry.client and link is not entry.proxy:
+            return self._receive_stray(link, frame)
         try:
-            return self._receivers[type(frame)](link, frame, now)
+            return self._receivers[type(frame)](link, entry, frame, now)
         except ConnectionFault as fault:
             if frame.connection not in self.connections:
                 link.outbox.put(Reset(frame.connection, fault.code))
                 return None
             return self._end(frame.connection, fault.code, now=now, fault=fault)
 
-    def _receive_open(self, link: RelayLink, frame: Open, now: float) -> RelayEvent | None:
+    def _receive_open(self, link: RelayLink, entry: Entry, frame: Open, now: float) -> RelayEvent | None:
         if link.role is not Role.CLIENT:
             raise LinkFault(f"a {link.role} may not send Open")
-        known = self.connections.get(frame.connection)
-        if known is not None:
-            if known.client is not link:
-                # Ids are salted with a secret of their client: this is no accident.
-                raise LinkFault("Open of another client's connection", Code.CONFLICT)
+        if entry is not None:
             raise ConnectionFault("Open of a connection that is open")
         proxy = self._admit(link, frame)
         if isinstance(proxy, Code):
             link.outbox.put_control(OpenResult(frame.connection, proxy))
             return RelayRefused(frame.connection, link.party, None, frame.source, frame.destination, proxy)
-        entry = RelayConnection(frame, link, proxy, self._budget, now)
-        self.connections[frame.connection] = entry
+        entry = self.connections[frame.connection] = RelayConnection(frame, link, proxy, self._budget, now)
         link.connections.add(frame.connection)
         proxy.connections.add(frame.connection)
         self._opening.add(frame.connection, now)
@@ -160,10 +169,11 @@ class Relay:
             return Code.LIMITED
         return pick_proxy(self._routes.members(frame.destination.address))
 
-    def _receive_open_result(self, link: RelayLink, frame: OpenResult, now: float) -> RelayEvent | None:
+    def _receive_open_result(
+        self, link: RelayLink, entry: Entry, frame: OpenResult, now: float
+    ) -> RelayEvent | None:
         if link.role is not Role.PROXY:
             raise LinkFault(f"a {link.role} may not send OpenResult")
-        entry = self._entry_of(link, frame)
         if entry is None:
             return None
         if entry.established:
@@ -180,8 +190,7 @@ class Relay:
             frame.connection, entry.client.party, link.party, request.source, request.destination
         )
 
-    def _receive_data(self, link: RelayLink, frame: Data, now: float) -> RelayEvent | None:
-        entry = self._entry_of(link, frame)
+    def _receive_data(self, link: RelayLink, entry: Entry, frame: Data, now: float) -> RelayEvent | None:
         if entry is None:
             self._answer_unknown(link, frame.connection)
             return None
@@ -189,16 +198,14 @@ class Relay:
         self._idle.touch(frame.connection, now)
         return None
 
-    def _receive_fin(self, link: RelayLink, frame: Fin, now: float) -> RelayEvent | None:
-        entry = self._entry_of(link, frame)
+    def _receive_fin(self, link: RelayLink, entry: Entry, frame: Fin, now: float) -> RelayEvent | None:
         if entry is None:
             self._answer_unknown(link, frame.connection)
             return None
         entry.direction_from(link).pass_fin(frame)
         return None
 
-    def _receive_ack(self, link: RelayLink, frame: Ack, now: float) -> RelayEvent | None:
-        entry = self._entry_of(link, frame)
+    def _receive_ack(self, link: RelayLink, entry: Entry, frame: Ack, now: float) -> RelayEvent | None:
         if entry is None:
             return None
         if not entry.established:
@@ -211,12 +218,25 @@ class Relay:
         self._idle.touch(frame.connection, now)
         return self._end(frame.connection, Code.OK, tell=(), now=now) if entry.finished else None
 
-    def _receive_reset(self, link: RelayLink, frame: Reset, now: float) -> RelayEvent | None:
-        entry = self._entry_of(link, frame)
+    def _receive_reset(self, link: RelayLink, entry: Entry, frame: Reset, now: float) -> RelayEvent | None:
         if entry is None:
             return None
         link.outbox.drop(frame.connection)
         return self._end(frame.connection, frame.code, tell=entry.other_end(link), now=now)
+
+    def _receive_stray(self, link: RelayLink, frame: ConnectionFrame) -> RelayEvent | None:
+        """Act on a frame for a connection of other parties: as if there were no such connection.
+
+        It may be a late frame of an id that was used again, so the link is left alone; an OPEN
+        cannot be, for ids are salted with a secret of their client.
+        """
+        if type(frame) is Open:
+            raise LinkFault("Open of another client's connection", Code.CONFLICT)
+        if type(frame) is Data or type(frame) is Fin:
+            self._answer_unknown(link, frame.connection)
+        link.strays += 1
+        first = link.strays == 1
+        return RelayStray(frame.connection, link.party, type(frame).__name__) if first else None
 
     def _answer_unknown(self, link: RelayLink, connection: ConnectionId) -> None:
         # Data crossed a RESET on its way: a normal race. The answer ends it on that side too.
@@ -248,12 +268,6 @@ class Relay:
 
     # Inside.
 
-    def _entry_of(self, link: RelayLink, frame: ConnectionFrame) -> RelayConnection | None:
-        entry = self.connections.get(frame.connection)
-        if entry is not None and link is not entry.client and link is not entry.proxy:
-            raise LinkFault(f"{type(frame).__name__} for a connection of other parties", Code.DENIED)
-        return entry
-
     def _grant(self, name: ConnectionId, direction: Direction, limit: int) -> int:
         allowed = direction.grant(limit, name)
         if direction.capped:
@@ -271,7 +285,7 @@ class Relay:
     ) -> RelayEvent:
         """Forget a connection; reset it at the ends in ``tell`` (default: both)."""
         entry = self.connections.pop(name)
-        client, proxy, request = entry.client, entry.proxy, entry.request
+        client, proxy = entry.client, entry.proxy
         if not entry.established or fault is not None:
             proxy.outbox.drop(name)
             client.outbox.drop(name)
@@ -283,16 +297,4 @@ class Relay:
         self._idle.discard(name)
         self._capped -= {(name, entry.up), (name, entry.down)}
         entry.release()
-        if not entry.established:
-            return RelayRefused(name, client.party, proxy.party, request.source, request.destination, code)
-        return RelayClosed(
-            name,
-            client.party,
-            proxy.party,
-            request.destination,
-            code,
-            bytes_up=entry.up.sequence.received,
-            bytes_down=entry.down.sequence.received,
-            duration=now - entry.opened,
-            fault=fault,
-        )
+        return entry.account(code, now, fault)

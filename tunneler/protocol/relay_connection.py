@@ -9,7 +9,8 @@ not.
 from __future__ import annotations
 
 from tunneler.addresses import ConnectionId, Role
-from tunneler.errors import ConnectionFault
+from tunneler.errors import Code, ConnectionFault
+from tunneler.protocol.events import RelayClosed, RelayRefused
 from tunneler.protocol.frames import Ack, Data, Fin, Open, Party
 from tunneler.protocol.outbox import Outbox
 from tunneler.protocol.window import FLOOR, Budget, Sequence
@@ -18,7 +19,7 @@ from tunneler.protocol.window import FLOOR, Budget, Sequence
 class RelayLink:
     """A client's or a proxy's link, as the relay knows it."""
 
-    __slots__ = ("attached", "connections", "draining", "outbox", "party")
+    __slots__ = ("attached", "connections", "draining", "outbox", "party", "strays")
 
     def __init__(self, party: Party, outbox: Outbox) -> None:
         self.party = party
@@ -26,6 +27,8 @@ class RelayLink:
         self.connections: set[ConnectionId] = set()
         self.draining = False
         self.attached = False
+        self.strays = 0
+        """Frames for connections of other parties."""
 
     @property
     def role(self) -> Role:
@@ -147,6 +150,23 @@ class RelayConnection:
     def other_end(self, link: RelayLink) -> tuple[RelayLink]:
         """Whom to tell what ``link`` did."""
         return (self.proxy if link is self.client else self.client,)
+
+    def account(self, code: Code, now: float, fault: ConnectionFault | None) -> RelayRefused | RelayClosed:
+        """What is to be told about the connection, now that it is over."""
+        request, client, proxy = self.request, self.client.party, self.proxy.party
+        if not self.established:
+            return RelayRefused(request.connection, client, proxy, request.source, request.destination, code)
+        return RelayClosed(
+            request.connection,
+            client,
+            proxy,
+            request.destination,
+            code,
+            bytes_up=self.up.sequence.received,
+            bytes_down=self.down.sequence.received,
+            duration=now - self.opened,
+            fault=fault,
+        )
 
     def release(self) -> None:
         self.up.release()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from itertools import count
@@ -69,14 +69,19 @@ class Client(DialingRole):
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Capture and carry connections until asked to stop."""
-        with self.reactor, ExitStack() as capturing:
+        with self.reactor, ExitStack() as listening:
             for host in self._listening_hosts():
                 acceptor = Acceptor(listen(host, self._plan.listen_port), self.reactor, self._accepted)
-                capturing.callback(self._acceptors.clear)
-                capturing.callback(acceptor.close)
+                listening.callback(self._acceptors.clear)
+                listening.callback(acceptor.close)
                 self._acceptors.append(acceptor)
-            capturing.enter_context(self._rules())
-            await self.keep_links(stop, before_drain=capturing.close)
+            with self._rules() as pause:
+
+                def stop_capturing() -> None:
+                    pause()
+                    listening.close()
+
+                await self.keep_links(stop, before_drain=stop_capturing)
 
     def tick(self) -> None:
         super().tick()
@@ -97,23 +102,37 @@ class Client(DialingRole):
         return hosts
 
     @contextmanager
-    def _rules(self) -> Iterator[None]:
-        """Install the capture rules, and remove them in any case."""
+    def _rules(self) -> Iterator[Callable[[], None]]:
+        """Install the capture rules, and remove them in any case, after the last connection.
+
+        Yields what is to be called before a drain, so that nothing more is captured.
+        """
         if not self._config.capture.enabled:
-            yield
+            yield lambda: None
             return
-        filter_ = backend(self._config.capture.backend)
+        rules = backend(self._config.capture.backend)
+
+        def pause() -> None:
+            with self._logged("capture_not_paused"):
+                rules.install(self._plan.paused())
+
         try:
-            filter_.install(self._plan)
+            rules.install(self._plan)
             networks = " ".join(map(str, self._plan.networks))
-            self._log.info("capture_installed", backend=filter_.name, networks=networks)
-            yield
+            self._log.info("capture_installed", backend=rules.name, networks=networks)
+            yield pause
         finally:
-            try:
-                filter_.remove()
-                self._log.info("capture_removed", backend=filter_.name)
-            except CaptureError as error:
-                self._log.error("capture_not_removed", error=error, hint="run: tunneler capture remove")
+            with self._logged("capture_not_removed"):
+                rules.remove()
+                self._log.info("capture_removed", backend=rules.name)
+
+    @contextmanager
+    def _logged(self, event: str) -> Iterator[None]:
+        """Log what the packet filter refuses; a client that ends has to go on ending."""
+        try:
+            yield
+        except CaptureError as error:
+            self._log.error(event, error=error, hint="run: tunneler capture remove")
 
     def _accepted(self, sock: socket.socket) -> None:
         """Take one captured connection, or refuse it."""

@@ -26,6 +26,7 @@ from tunneler.protocol.events import (
     RelayOpened,
     RelayRefused,
     RelayRouted,
+    RelayStray,
     RoutesAnnounced,
 )
 from tunneler.protocol.frames import ConnectionFrame, Party
@@ -141,7 +142,14 @@ class ServerLink:
         self._server.links.discard(self)
         peer = self.entry.party if self.entry is not None else self.driver.stream.peer.identity
         address = self.driver.stream.peer.address
-        _log.warning("link_down", peer=peer, address=address, cause=code.name.lower(), reason=reason)
+        _log.warning(
+            "link_down",
+            peer=peer,
+            address=address,
+            cause=code.name.lower(),
+            reason=reason,
+            strays=self.entry.strays if self.entry else 0,
+        )
         if self.entry is not None:
             for event in self._relay.detach(self.entry, Code.LINK_LOST, clock()):
                 self._server.report(event)
@@ -159,6 +167,14 @@ class ServerLink:
 
 def _report(event: RelayEvent) -> None:
     match event:
+        case RelayStray():
+            _log.warning(
+                "stray_frame",
+                connection=event.connection,
+                peer=event.party,
+                frame=event.frame,
+                hint="it names a connection of other parties; further ones are counted, not logged",
+            )
         case RelayRouted():
             _log.debug("connection_routed", **_fields(event), proxy=event.proxy)
         case RelayOpened():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 import pytest
@@ -55,3 +56,12 @@ def test_collapsing_keeps_the_meaning(given_networks: tuple[Network, ...], addre
     for one in given_networks:
         assert any(one.network_address in network for network in collapsed)
     assert not any(a.overlaps(b) for a in collapsed for b in collapsed if a is not b)
+
+
+def test_a_paused_plan_keeps_its_networks_and_excludes_everything() -> None:
+    wanted = replace(plan("100.64.0.0/10", excluded=("100.64.7.0/24",)), gateway=True)
+    paused = wanted.paused()
+    assert paused.networks == wanted.networks
+    assert paused.gateway
+    assert set(paused.excluded) == {parse_network("0.0.0.0/0"), parse_network("::/0")}
+    assert paused.paused() == paused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import pytest
@@ -27,11 +28,13 @@ from tunneler.protocol.frames import (
     Routes,
     RoutesResult,
 )
-from tunneler.protocol.outbox import MAX_CONTROL_FRAMES, Outbox
+from tunneler.protocol.outbox import JOINED_BYTES, MAX_CONTROL_FRAMES, Outbox
 from tunneler.protocol.window import FLOOR, Budget
 from tunneler.wire.codec import encode
 
 A, B, C = name(1), name(2), name(3)
+BIG = bytes(JOINED_BYTES)
+"""Never joined with its neighbours."""
 LONGEST = Party(Identity(Role.CLIENT, "n" * 64), "i" * 64)
 FARTHEST = Endpoint.of("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", 65535)
 
@@ -47,27 +50,44 @@ def test_control_goes_first() -> None:
 def test_connections_take_turns_and_keep_their_own_order() -> None:
     outbox = Outbox(asleep)
     for offset in range(3):
-        outbox.put(Data(A, offset, b"a"))
+        outbox.put(Data(A, offset, BIG))
     outbox.put(Reset(B, Code.IDLE))
     outbox.put(Data(C, 0, b"c"))
     outbox.put(Fin(C, 1))
     assert outbox.take() == [
-        Data(A, 0, b"a"),
+        Data(A, 0, BIG),
         Reset(B, Code.IDLE),
         Data(C, 0, b"c"),
-        Data(A, 1, b"a"),
+        Data(A, 1, BIG),
         Fin(C, 1),
-        Data(A, 2, b"a"),
+        Data(A, 2, BIG),
     ]
 
 
 def test_turns_go_on_from_batch_to_batch() -> None:
     outbox = Outbox(asleep)
     for offset in range(2):
+        outbox.put(Data(A, offset, BIG))
+        outbox.put(Data(B, offset, BIG))
+    taken = [outbox.take(1) for _ in range(4)]
+    assert taken == [[Data(A, 0, BIG)], [Data(B, 0, BIG)], [Data(A, 1, BIG)], [Data(B, 1, BIG)]]
+
+
+def test_small_neighbours_leave_as_one() -> None:
+    outbox = Outbox(asleep)
+    for offset in range(3000):
         outbox.put(Data(A, offset, b"a"))
         outbox.put(Data(B, offset, b"b"))
-    taken = [outbox.take(1) for _ in range(4)]
-    assert taken == [[Data(A, 0, b"a")], [Data(B, 0, b"b")], [Data(A, 1, b"a")], [Data(B, 1, b"b")]]
+    outbox.put(Data(A, 3000, BIG))
+    outbox.put(Fin(A, 3000 + len(BIG)))
+    frames = outbox.take()
+    assert len(frames) < 10
+    assert outbox.size == 0
+    of_a = [frame for frame in frames if isinstance(frame, Data) and frame.connection == A]
+    assert b"".join(frame.payload for frame in of_a) == b"a" * 3000 + BIG
+    assert [frame.offset for frame in of_a] == list(
+        accumulate((len(each.payload) for each in of_a[:-1]), initial=0)
+    )
 
 
 def test_a_backlog_delays_others_by_one_frame() -> None:
@@ -168,7 +188,12 @@ class Drop(NamedTuple):
 
 connections = st.sampled_from((A, B, C))
 frames = st.one_of(
-    st.builds(Data, connections, st.just(0), st.binary(min_size=1, max_size=300)),
+    st.builds(
+        Data,
+        connections,
+        st.just(0),
+        st.sampled_from((1, 7, 500, JOINED_BYTES)).map(bytes) | st.binary(min_size=1, max_size=300),
+    ),
     st.builds(Fin, connections, st.just(0)),
     st.builds(Reset, connections, st.sampled_from(Code)),
     st.builds(Ack, connections, st.just(0), st.just(0)),
@@ -176,6 +201,16 @@ frames = st.one_of(
 )
 drops = st.builds(Drop, connections)
 actions: st.SearchStrategy[Frame | int | Drop] = st.one_of(frames, st.integers(1, 500), drops)
+
+
+def take_payload(lane: list[object], length: int) -> bytes:
+    """Remove DATA from the head of a lane until there are ``length`` bytes of it."""
+    payload = b""
+    while len(payload) < length:
+        frame = lane.pop(0)
+        assert isinstance(frame, Data)
+        payload += frame.payload
+    return payload
 
 
 @given(st.lists(actions, max_size=60))
@@ -187,8 +222,11 @@ def test_every_frame_leaves_once_in_the_order_of_its_connection(steps: list[Fram
         match step:
             case int():
                 for frame in outbox.take(step):
-                    lane = frame.connection if isinstance(frame, Data | Fin | Reset) else "control"
-                    assert waiting[lane].pop(0) is frame
+                    lane = waiting[frame.connection if isinstance(frame, Data | Fin | Reset) else "control"]
+                    if isinstance(frame, Data):
+                        assert take_payload(lane, len(frame.payload)) == frame.payload
+                    else:
+                        assert lane.pop(0) is frame
             case Drop(connection):
                 outbox.drop(connection)
                 waiting[connection].clear()

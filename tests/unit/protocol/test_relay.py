@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.protocol import cast
 from tests.unit.protocol.cast import (
     CLIENT,
     IDLE_TIMEOUT,
@@ -180,7 +179,7 @@ class TestPassingOn:
             Fin(ONE, 5),
         ):
             stage.relay.receive(stage.client, frame, 0.0)
-        assert stage.proxy.outbox.take() == [Data(ONE, 0, b"abc"), Data(ONE, 3, b"de"), Fin(ONE, 5)]
+        assert stage.proxy.outbox.take() == [Data(ONE, 0, b"abcde"), Fin(ONE, 5)]
         assert stage.relay.connections[ONE].up.sequence.duplicates == 3
 
     @pytest.mark.parametrize("from_client", [True, False])
@@ -242,57 +241,3 @@ class TestTime:
         resets: list[Frame] = [Reset(ONE, Code.DRAINING), Reset(name(2), Code.DRAINING)]
         assert stage.client.outbox.take() == stage.proxy.outbox.take() == resets
         assert_nothing_left(stage)
-
-
-class TestMemory:
-    def test_stalled_receiver_costs_no_more_than_the_budget(self) -> None:
-        total = 8 * FLOOR
-        stage = RelayStage(total)
-        stage.open()
-        direction = stage.relay.connections[ONE].up
-        stage.relay.receive(stage.proxy, Ack(ONE, 0, 2**40), 0.0)
-        sent = 0
-        while sent < direction.sequence.limit:
-            stage.relay.receive(stage.client, Data(ONE, sent, bytes(1024)), 0.0)
-            stage.relay.receive(stage.proxy, Ack(ONE, 0, 2**40), 0.0)
-            sent += 1024
-        assert stage.proxy.outbox.queued_bytes(ONE) == sent == direction.sequence.limit
-        assert stage.budget.outstanding <= total + 2 * FLOOR
-        stage.client.outbox.take()
-        assert len(payload_of(stage.proxy.outbox.take())) == sent
-        stage.relay.sent()
-        ack = only(Ack, stage.client.outbox.take())
-        assert ack.limit > sent
-
-    def test_limit_is_lowered_never_raised(self) -> None:
-        stage = RelayStage(cast.AMPLE)
-        stage.open()
-        stage.relay.receive(stage.proxy, Ack(ONE, 0, FLOOR + 1), 0.0)
-        assert only(Ack, stage.client.outbox.take()).limit == FLOOR + 1
-        stage.relay.receive(stage.proxy, Ack(ONE, 0, 2**40), 0.0)
-        assert only(Ack, stage.client.outbox.take()).limit == stage.budget.share
-
-    def test_open_after_open_against_a_stalled_proxy(self) -> None:
-        """A client that opens, sends and resets gains nothing by doing it again and again."""
-        stage = RelayStage(8 * FLOOR)
-        most = 0
-        for number in range(500):
-            stage.relay.receive(stage.client, open_frame(number), 0.0)
-            stage.relay.receive(stage.client, Data(name(number), 0, bytes(FLOOR)), 0.0)
-            stage.relay.receive(stage.client, Reset(name(number), Code.RESET_BY_PEER), 0.0)
-            stage.client.outbox.take()
-            most = max(most, stage.proxy.outbox.size, stage.budget.outstanding)
-        assert most < 12 * FLOOR
-
-    def test_answered_open_after_open_against_a_stalled_proxy(self) -> None:
-        """The same where the proxy answers, and reads nothing."""
-        stage = RelayStage(8 * FLOOR)
-        most = 0
-        for number in range(500):
-            stage.relay.receive(stage.client, open_frame(number), 0.0)
-            stage.relay.receive(stage.proxy, OpenResult(name(number), Code.OK, FLOOR), 0.0)
-            stage.relay.receive(stage.client, Data(name(number), 0, bytes(FLOOR)), 0.0)
-            stage.relay.receive(stage.client, Reset(name(number), Code.RESET_BY_PEER), 0.0)
-            stage.client.outbox.take()
-            most = max(most, stage.proxy.outbox.size, stage.budget.outstanding)
-        assert most < 12 * FLOOR + 500 * 400

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.unit.wire.encodings import LENGTH_DELIMITED, VARINT, Field, assemble, fields, varint
+from tests.unit.wire.encodings import FIXED64, LENGTH_DELIMITED, VARINT, Field, assemble, fields, varint
 from tests.unit.wire.strategies import batches, cold_frames, frames, hot_frames, told_apart
 from tunneler.addresses import ConnectionId
 from tunneler.errors import LinkFault
@@ -116,6 +116,34 @@ def test_last_of_a_repeated_field_counts(frame: Frame) -> None:
     """As protobuf says; here the kind is said wrongly first."""
     message = assemble([Field(2, VARINT, pb.BYE)], lambda: 0) + message_of_frame(frame).SerializeToString()
     assert_read(message, frame)
+
+
+@pytest.mark.parametrize("frame", ONE_OF_EACH, ids=lambda frame: type(frame).__name__)
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param(Field(12, LENGTH_DELIMITED, b"alien"), id="bytes"),
+        pytest.param(Field(12, VARINT, 1), id="number"),
+        pytest.param(Field(15, FIXED64, b"12345678"), id="fixed"),
+    ],
+)
+def test_unknown_field_after_what_looks_canonical(frame: Frame, extra: Field) -> None:
+    canonical = message_of_frame(frame).SerializeToString()
+    assert_read(canonical + assemble([extra], lambda: 0), frame)
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "expected"),
+    [
+        (4, b"other payload", Data(NAME, 7, b"other payload")),
+        (3, (9).to_bytes(8, "little"), Data(NAME, 9, b"payload")),
+        (1, bytes(16), Data(ConnectionId(bytes(16)), 7, b"payload")),
+    ],
+)
+def test_field_said_again_after_what_looks_canonical(number: int, value: bytes, expected: Data) -> None:
+    wire_type = FIXED64 if number == 3 else LENGTH_DELIMITED
+    canonical = message_of_frame(Data(NAME, 7, b"payload")).SerializeToString()
+    assert_read(canonical + assemble([Field(number, wire_type, value)], lambda: 0), expected)
 
 
 def assert_read(message: bytes, frame: Frame) -> None:

@@ -60,8 +60,9 @@ class _Tap:
 
     def read_rest(self) -> None:
         """Take what is left, now that nobody writes any more."""
-        while rest := os.read(self._reader, _READ_BYTES):
-            self._take(rest)
+        with suppress(BlockingIOError):  # somebody holds the writing end still
+            while rest := os.read(self._reader, _READ_BYTES):
+                self._take(rest)
         if self._rest:
             self._sort(self._rest)
 
