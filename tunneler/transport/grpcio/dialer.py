@@ -64,7 +64,7 @@ class GrpcDialer:
 
 def _hint(message: str) -> str:
     """Add what an operator can do about gRPC's commonest complaints."""
-    if "CERTIFICATE_VERIFY_FAILED" in message:
+    if "CERTIFICATE_VERIFY_FAILED" in message or "verification check failed" in message:
         return (
             f"{message}; the server's certificate is not of our tls.ca_file, or for another name or address"
         )

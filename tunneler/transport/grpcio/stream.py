@@ -70,6 +70,20 @@ class GrpcStream:
         """Move batches until either side ends the stream; then say so to the receiver."""
         error: Exception | None = None
         try:
+            error = await self._carry(receiver)
+        except asyncio.CancelledError:
+            # How grpc.aio tells a server that the call is lost, and a role that it is to end.
+            error = TransportError("the stream was cut off")
+            raise
+        finally:
+            self._closing = True
+            self._carrying = False
+            receiver.stream_closed(error)
+
+    async def _carry(self, receiver: BatchReceiver) -> TransportError | None:
+        """Returns what went wrong, if something did."""
+        error: TransportError | None = None
+        try:
             async with self._farewell, asyncio.TaskGroup() as tasks:
                 self._carrying = True
                 if self._closing:
@@ -84,10 +98,7 @@ class GrpcStream:
         except* (grpc.aio.UsageError, asyncio.InvalidStateError, grpc.aio.InternalError) as group:
             # How grpc.aio reports a write or read on an RPC that the peer has just ended.
             error = TransportError(f"the stream was lost: {group.exceptions[0]}")
-        finally:
-            self._closing = True
-            self._carrying = False
-            receiver.stream_closed(error)
+        return error
 
     def _limit_farewell(self) -> None:
         self._farewell.reschedule(asyncio.get_running_loop().time() + FAREWELL_SECONDS)
