@@ -48,16 +48,16 @@ class RawLink:
                 self.frames += decode(batch)
 
     async def ended(self) -> Code | None:
-        """Read to the end; return what the server's BYE said, if it said one."""
-        code = None
+        """Read to the server's BYE, and return what it said; or to the end, if it said none."""
         async with asyncio.timeout(PATIENCE):
             try:
                 while isinstance(batch := await self._call.read(), bytes):
                     for frame in decode(batch):
-                        code = frame.code if isinstance(frame, Bye) else code
+                        if isinstance(frame, Bye):
+                            return frame.code
             except grpc.aio.AioRpcError:
                 pass
-        return code
+        return None
 
 
 @asynccontextmanager

@@ -118,6 +118,7 @@ async def test_newer_link_replaces_the_older(pki: Path, log: Recorder) -> None:
             assert await ending(pair.app) == "reset"
             assert await ending(pair.target) == "reset"
         assert log.of("link_down", "client", cause="replaced")
+        await until(lambda: log.of("link_retry"))
         assert log.of("link_retry")[-1]["seconds"] >= 0.15
         await first.finish()
         await trio.ready()

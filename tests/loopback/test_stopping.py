@@ -102,11 +102,11 @@ async def test_draining_proxy_leaves_new_connections_to_its_group(pki: Path) -> 
 async def test_link_that_comes_up_during_a_drain_is_told(pki: Path) -> None:
     """A proxy whose link is lost while it drains is not given anything new over the next one."""
     with Target() as target:
-        async with running_trio(pki, drain=3) as trio:
+        async with running_trio(pki, drain=1) as trio:
             with await open_pair(trio, target):
                 trio.proxies[0].stop.set()
                 await until(lambda: any(link.draining for link in trio.server.relay.links))
-                trio.proxy._drained = asyncio.Event()  # goes on as if something were still open
+                trio.proxy._drained = asyncio.Event()  # so that it drains on although nothing is open
                 await trio.servers[0].kill()
                 trio.start_server()
                 await until(lambda: trio.routed() == 1)
@@ -114,7 +114,6 @@ async def test_link_that_comes_up_during_a_drain_is_told(pki: Path) -> None:
                     lambda: [link.draining for link in trio.server.relay.links if link.role is Role.PROXY]
                     == [True]
                 )
-                trio.proxy._drained.set()
 
 
 async def test_draining_server_tells_whoever_comes(pki: Path) -> None:
@@ -131,7 +130,7 @@ async def test_draining_server_tells_whoever_comes(pki: Path) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("turns", [0, 1, 2, 5, 20])
+@pytest.mark.parametrize("turns", [1, 2, 5, 20])
 async def test_cancelled_while_starting(pki: Path, part: str, turns: int) -> None:
     async with stage(pki) as trio:
         if part != "server":
@@ -222,13 +221,11 @@ async def test_cancelled_while_a_target_is_dialled(pki: Path) -> None:
 
 
 @contextmanager
-def few_descriptors(left: int) -> Iterator[None]:
-    """Let this process open no more than so many files."""
+def no_more_descriptors() -> Iterator[None]:
+    """Let this process open no more files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    probes = [socket.socket() for _ in range(left)]
-    limit = max(probe.fileno() for probe in probes) + 1
-    for probe in probes:
-        probe.close()
+    with socket.socket() as probe:
+        limit = probe.fileno()  # the lowest that is free (open(2))
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
         yield
@@ -243,7 +240,7 @@ async def test_accepting_resumes_after_descriptors_ran_out(pki: Path, log: Recor
         with app, waiting:
             await until(lambda: trio.connections() == (1, 1, 1))
             trio.redirect(waiting, target.port)
-            with few_descriptors(0):
+            with no_more_descriptors():
                 waiting.connect(("127.0.0.1", trio.capture_port))
                 await until(lambda: log.of("accept_paused"))
             waiting.setblocking(False)

@@ -7,9 +7,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,8 +21,10 @@ STALL_SECONDS = 30.0
 BASELINE_SECONDS = 8.0
 PERIOD = 1.0
 """Seconds over which one 99th percentile is taken."""
-NOISE = 0.002
-"""Seconds that a busy machine may add to any 99th percentile."""
+NOISE = 0.001
+"""Seconds by which two 99th percentiles of the same thing differ on a busy machine."""
+HELD_UP = 0.5
+"""Seconds that no machine is busy enough for: such an exchange was held up by the stalled connections."""
 
 BUDGET = 8 * MEBIBYTE
 MARGIN = 24 * MEBIBYTE
@@ -119,12 +119,15 @@ def test_a_reader_that_stalls_for_30_seconds(suite: Suite, client: Host, target:
         with stalled_both_ways(client, target):
             during = p99s(pairs, STALL_SECONDS)
         calm += p99s(pairs, BASELINE_SECONDS)
-    before_after, meanwhile = statistics.median(calm), statistics.median(during)
-    spread = statistics.quantiles(calm, n=4)
-    allowed = before_after * 1.1 + max(NOISE, spread[2] - spread[0])
-    print(f"p99 {before_after * 1e3:.2f} ms without, {meanwhile * 1e3:.2f} ms during the stall", end=" ")
-    print(f"(worst second {max(calm) * 1e3:.2f} and {max(during) * 1e3:.2f} ms)")
-    assert meanwhile < allowed
+    # Whatever else this machine does makes some seconds slower, and none faster: compare the good ones.
+    without, meanwhile = (statistics.quantiles(periods, n=4)[0] for periods in (calm, during))
+    print(f"p99 {without * 1e3:.2f} ms without, {meanwhile * 1e3:.2f} ms during the stall", end=" ")
+    print(
+        f"(medians {statistics.median(calm) * 1e3:.2f} and {statistics.median(during) * 1e3:.2f} ms,", end=" "
+    )
+    print(f"worst seconds {max(calm) * 1e3:.2f} and {max(during) * 1e3:.2f} ms)")
+    assert meanwhile < without * 1.1 + NOISE
+    assert max(during) < HELD_UP
 
 
 # ---------------------------------------------------------------------------- memory
@@ -138,40 +141,45 @@ def memory_growth(members: list[Member]) -> Iterator[Callable[[], dict[str, int]
         before[member.name] = member.usage().memory
         # proc(5), clear_refs: 5 makes the peak begin anew.
         Path(f"/proc/{member.pid}/clear_refs").write_text("5")
-    yield lambda: {
-        member.name: Usage.of(member.pid).peak_memory - before[member.name] for member in members
-    }
+    yield lambda: {member.name: Usage.of(member.pid).peak_memory - before[member.name] for member in members}
 
 
-def read_slowly(sock: socket.socket, over: threading.Event) -> None:
-    """About 5 MB/s."""
-    while not over.wait(0.01):
-        sock.recv(1 << 16)
+class SlowReader:
+    """Reads about 5 MB/s, until the end of a ``with`` block."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.received = 0
+        self._sock = sock
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+
+    def _read(self) -> None:
+        while not self._over.wait(0.01):
+            self.received += len(self._sock.recv(1 << 16))
+
+    def __enter__(self) -> SlowReader:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(TIMEOUT)
 
 
-@pytest.mark.parametrize("reads", [False, True], ids=["stalled", "slow"])
-def test_memory_stays_within_the_budget(suite: Suite, client: Host, target: Host, reads: bool) -> None:
-    members = [suite[role] for role in ROLES]
-    over = threading.Event()
-    with ExitStack() as stack, memory_growth(members) as growth:
+@pytest.mark.parametrize("slow", [False, True], ids=["stalled", "slow"])
+def test_memory_stays_within_the_budget(suite: Suite, client: Host, target: Host, slow: bool) -> None:
+    with ExitStack() as stack, memory_growth([suite[role] for role in ROLES]) as growth:
         pairs = [stack.enter_context(Pair.open(client, target)) for _ in range(8)]
         # Half of them download, half upload.
         ends = [(p.target, p.application) for p in pairs[:4]] + [(p.application, p.target) for p in pairs[4:]]
         floods = [stack.enter_context(Flood(sender)) for sender, _ in ends]
-        if reads:
-            readers = stack.enter_context(ThreadPoolExecutor(len(ends)))
-            stack.callback(over.set)
-            for _, receiver in ends:
-                readers.submit(read_slowly, receiver, over)
-            total = partial(sum, (0,))
-            del total
-            time_to_look(5.0)
+        if slow:
+            readers = [stack.enter_context(SlowReader(receiver)) for _, receiver in ends]
+            wait_until(lambda: all(r.received > 2 * BUDGET for r in readers), TIMEOUT * 2, "much was read")
         else:
             wait_until(lambda: all(flood.stalled for flood in floods), TIMEOUT, "all senders held back")
         grown = growth()
-        for _, receiver in ends:
-            reset(receiver)
     for role, size in grown.items():
-        print(f"{role}: {size / MEBIBYTE:.1f} MiB beyond the start, with a budget of {BUDGET / MEBIBYTE:.0f}")
+        print(f"{role}: {size / MEBIBYTE:.1f} MiB beyond the start; the budget is {BUDGET // MEBIBYTE} MiB")
     for role, size in grown.items():
         assert size < BUDGET + MARGIN, role

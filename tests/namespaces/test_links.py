@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -59,15 +59,26 @@ def test_links_come_back_after_the_server_was_killed(working: Suite, client: Hos
         working[name].wait_for("link_up" if name == "client" else "registered", since=mark)
 
 
+@pytest.fixture
+def uplink(lab: Lab) -> Iterator[Callable[[str], None]]:
+    """Takes the proxy's cable to the server ``down`` and ``up``; up again after the test."""
+
+    def turn(state: str) -> None:
+        lab.host("proxy").run("ip", "link", "set", "uplink", state)
+
+    yield turn
+    turn("up")
+
+
 @pytest.mark.timeout(120)
 def test_a_dead_peer_is_found_and_costs_nobody_else_anything(
-    working: Suite, lab: Lab, client: Host, target: Host
+    working: Suite, lab: Lab, client: Host, target: Host, uplink: Callable[[str], None]
 ) -> None:
-    proxy, server = lab.host("proxy"), working.server
+    server = working.server
     with Pair.open(client, target) as lost, Pair.open(client, lab.host("target2"), TARGET2) as other:
         say(lost)
         mark = server.mark()
-        proxy.run("ip", "link", "set", "uplink", "down")
+        uplink("down")
         cut = time.monotonic()
         slowest = 0.0
         while not server.events("link_down", since=mark, peer="proxy/proxy#proxy-1"):
@@ -82,16 +93,17 @@ def test_a_dead_peer_is_found_and_costs_nobody_else_anything(
         assert slowest < 1
         with pytest.raises(ConnectionResetError):
             lost.application.recv(1)
+        mark = working.client.mark()
         outcome = attempt(client, 80)
         assert outcome.result == "ECONNRESET"
         assert outcome.seconds < 1
-        assert working.client.events("connection_refused")[-1]["cause"] == "no_route"
+        assert working.client.wait_for("connection_refused", since=mark)["cause"] == "no_route"
         say(other)
         # By now the proxy knows, too: it heard nothing either.
         working.proxy.wait_for("link_down", SILENCE)
         with pytest.raises(ConnectionResetError):
             lost.target.recv(1)
-        proxy.run("ip", "link", "set", "uplink", "up")
+        uplink("up")
         print(f"healed after {wait_for_path(client, target, 10):.1f} s")
         say(other)
 

@@ -169,6 +169,17 @@ class TestPassingOn:
         assert stage.proxy.outbox.take() == [Ack(ONE, 10, FLOOR)]
         assert_nothing_left(stage)
 
+    def test_remembered_until_both_fins_are_covered(self, stage: RelayStage) -> None:
+        stage.open()
+        for sender in (stage.client, stage.proxy):
+            stage.relay.receive(sender, Data(ONE, 0, b"x"), 0.0)
+            stage.relay.receive(sender, Fin(ONE, 1), 0.0)
+            stage.relay.receive(sender, Ack(ONE, 0, FLOOR), 0.0)
+        assert stage.relay.receive(stage.proxy, Ack(ONE, 2, FLOOR), 0.0) is None
+        assert stage.relay.receive(stage.client, Ack(ONE, 1, FLOOR), 0.0) is None
+        assert isinstance(stage.relay.receive(stage.client, Ack(ONE, 2, FLOOR), 0.0), RelayClosed)
+        assert_nothing_left(stage)
+
     def test_repeats_are_not_passed_on(self, stage: RelayStage) -> None:
         stage.open()
         for frame in (

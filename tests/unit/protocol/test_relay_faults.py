@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 
 from tests.unit.protocol.cast import (
@@ -115,42 +113,6 @@ class TestFaultsOnOneConnection:
 class TestFaultsOfALink:
     """``receive`` raises, for the caller to close that link; the others go on as before."""
 
-    @pytest.mark.parametrize(
-        "frame",
-        [
-            OpenResult(ONE, Code.OK, FLOOR),
-            Data(ONE, 0, b"x"),
-            Fin(ONE, 0),
-            Ack(ONE, 0, FLOOR),
-            Reset(ONE, Code.RESET_BY_PEER),
-        ],
-        ids=lambda frame: type(frame).__name__,
-    )
-    @pytest.mark.parametrize("party", [OTHER_CLIENT, FOREIGN_PROXY], ids=str)
-    def test_frame_for_a_connection_of_others(
-        self, stage: RelayStage, party: Party, frame: ConnectionFrame
-    ) -> None:
-        """Nothing of it reaches them, and the intruder learns nothing but that it has no such connection."""
-        intruder = stage.attach(party)
-        try:
-            stage.relay.receive(intruder, frame, 0.0)
-        except LinkFault:
-            stage.relay.detach(intruder, Code.PROTOCOL, 0.0)
-        assert not stage.client.outbox
-        assert not stage.proxy.outbox
-        assert intruder.outbox.take() in ([], [Reset(ONE, Code.UNKNOWN_CONNECTION)])
-        assert_unharmed(stage, 1)
-        assert_unharmed(stage, 2)
-
-    def test_answer_for_a_connection_of_others(self, stage: RelayStage) -> None:
-        stage.relay.receive(stage.client, open_frame(3), 0.0)
-        intruder = stage.attach(FOREIGN_PROXY)
-        with contextlib.suppress(LinkFault):
-            stage.relay.receive(intruder, OpenResult(name(3), Code.OK, FLOOR), 0.0)
-        assert not stage.client.outbox
-        stage.relay.receive(stage.proxy, OpenResult(name(3), Code.OK, FLOOR), 0.0)
-        assert_unharmed(stage, 3)
-
     def test_open_with_the_id_of_another_client(self, stage: RelayStage) -> None:
         intruder = stage.attach(OTHER_CLIENT)
         with pytest.raises(LinkFault) as caught:
@@ -229,6 +191,46 @@ class TestLostLinks:
         stage.attach(OTHER_CLIENT)
         assert len(stage.relay.links) == 3
         assert_unharmed(stage, 1)
+
+
+class TestConnectionsOfOthers:
+    """To everybody but its two ends, a connection is an unknown one."""
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            OpenResult(ONE, Code.OK, FLOOR),
+            Data(ONE, 0, b"x"),
+            Fin(ONE, 0),
+            Ack(ONE, 0, FLOOR),
+            Reset(ONE, Code.RESET_BY_PEER),
+        ],
+        ids=lambda frame: type(frame).__name__,
+    )
+    @pytest.mark.parametrize("party", [OTHER_CLIENT, FOREIGN_PROXY], ids=str)
+    def test_frame_for_a_connection_of_others(
+        self, stage: RelayStage, party: Party, frame: ConnectionFrame
+    ) -> None:
+        """Nothing of it reaches them, and the intruder learns nothing but that it has no such connection."""
+        intruder = stage.attach(party)
+        event = stage.relay.receive(intruder, frame, 0.0)
+        assert event == RelayStray(ONE, party, type(frame).__name__)
+        assert stage.relay.receive(intruder, frame, 0.0) is None, "one word in the log is enough"
+        assert intruder.strays == 2
+        assert not stage.client.outbox
+        assert not stage.proxy.outbox
+        answers = [Reset(ONE, Code.UNKNOWN_CONNECTION)] * 2 if isinstance(frame, Data | Fin) else []
+        assert intruder.outbox.take() == answers
+        assert_unharmed(stage, 1)
+        assert_unharmed(stage, 2)
+
+    def test_answer_for_a_connection_of_others(self, stage: RelayStage) -> None:
+        stage.relay.receive(stage.client, open_frame(3), 0.0)
+        intruder = stage.attach(FOREIGN_PROXY)
+        stage.relay.receive(intruder, OpenResult(name(3), Code.OK, FLOOR), 0.0)
+        assert not stage.client.outbox
+        stage.relay.receive(stage.proxy, OpenResult(name(3), Code.OK, FLOOR), 0.0)
+        assert_unharmed(stage, 3)
 
 
 class TestReusedIds:

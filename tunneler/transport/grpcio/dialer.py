@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 
@@ -33,16 +34,7 @@ class GrpcDialer:
     async def run_link(self, server: HostPort, attach: Attach) -> None:
         async with self._channel(server) as channel:
             call = channel.stream_stream(self._method)()  # type: ignore[call-arg]  # None: plain bytes
-            try:
-                async with asyncio.timeout(self._handshake_timeout):
-                    await call.wait_for_connection()
-            except TimeoutError:
-                call.cancel()
-                raise TransportError(
-                    f"{server}: no answer within {self._handshake_timeout:g} s; is the server running there?"
-                ) from None
-            except grpc.aio.AioRpcError as error:
-                raise TransportError(f"{server}: {_hint(describe(error))}") from error
+            await self._connect(call, server)
             name = server.host.replace(":", "_") if self._material else PLAINTEXT_NAME
             peer = Peer(Identity(Role.SERVER, name), str(server))
             stream = GrpcStream(peer, call.read, call.write, call.done_writing)
@@ -50,6 +42,26 @@ class GrpcDialer:
                 await stream.carry(attach(stream))
             finally:
                 call.cancel()
+
+    async def _connect(self, call: Any, server: HostPort) -> None:
+        """Wait for the connection, but not for ever."""
+        try:
+            async with asyncio.timeout(self._handshake_timeout) as deadline:
+                await call.wait_for_connection()
+            if deadline.expired():
+                raise TimeoutError
+        except TimeoutError:
+            call.cancel()
+            raise TransportError(
+                f"{server}: no answer within {self._handshake_timeout:g} s; is the server running there?"
+            ) from None
+        except grpc.aio.AioRpcError as error:
+            raise TransportError(f"{server}: {_hint(describe(error))}") from error
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # grpc.aio waits for a task of its own, which swallows the cancellation that reaches it.
+            call.cancel()
+            raise asyncio.CancelledError
 
     def _channel(self, server: HostPort) -> grpc.aio.Channel:
         if self._material is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -32,6 +33,8 @@ class GrpcListener:
     def __init__(self, security: Security, report: Callable[..., None]) -> None:
         self._security = security
         self._report = report
+        self._carried = 0
+        self._none_carried = asyncio.Event()
 
     @asynccontextmanager
     async def serve(self, address: HostPort, attach: Attach) -> AsyncIterator[None]:
@@ -44,6 +47,15 @@ class GrpcListener:
                 yield
             finally:
                 await server.stop(CLOSING_GRACE)
+                await self._all_ended()
+
+    async def _all_ended(self) -> None:
+        """Wait until every stream's receiver knows; gRPC cancels what remains, and does not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_GRACE):
+                while self._carried:
+                    self._none_carried.clear()
+                    await self._none_carried.wait()
 
     def _bind(self, server: grpc.aio.Server, address: HostPort) -> None:
         target = str(HostPort(address.host if address.host != ANY_HOST else "::", address.port))
@@ -68,10 +80,16 @@ class GrpcListener:
         peer = await self._admit(role, context)
 
         async def finish() -> None:
-            pass  # the handler's return ends a server's half of a stream
+            # A server ends its half by returning from the handler.
+            stream.end_now()
 
         stream = GrpcStream(peer, context.read, context.write, finish)
-        await stream.carry(attach(stream))
+        self._carried += 1
+        try:
+            await stream.carry(attach(stream))
+        finally:
+            self._carried -= 1
+            self._none_carried.set()
 
     async def _admit(self, role: Role, context: Context) -> Peer:
         """Take the peer's identity from its certificate; end the call if its role is another."""

@@ -66,6 +66,10 @@ class GrpcStream:
             if self._carrying:
                 self._limit_farewell()
 
+    def end_now(self) -> None:
+        """Wait no longer for the peer's half: everything of ours has been sent."""
+        self._farewell.reschedule(asyncio.get_running_loop().time())
+
     async def carry(self, receiver: BatchReceiver) -> None:
         """Move batches until either side ends the stream; then say so to the receiver."""
         error: Exception | None = None
