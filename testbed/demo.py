@@ -14,12 +14,12 @@ import shutil
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from testbed.hosts import Host
 from testbed.namespaces import NAMESPACE_DIRECTORY, Lab
+from testbed.page import Page, Stopwatch
 from testbed.processes import CommandFailed, ProcessEndedError
 from testbed.story import IncompleteStory, story
 from testbed.suite import CAPTURED, SITE, TARGET, Event, Suite
@@ -35,34 +35,6 @@ DIRECT_TARGET = "192.168.1.5"
 PYTHON = os.path.relpath(sys.executable)
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as a shell gives it (128 + SIGINT)."""
-
-
-class Page:
-    """Prints; colours only where a person looks."""
-
-    def __init__(self) -> None:
-        self._colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        self._started = time.monotonic()
-
-    def paint(self, code: int, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._colours else text
-
-    def heading(self, text: str) -> None:
-        print(f"\n{self.paint(1, text)}", flush=True)
-
-    def line(self, text: str = "") -> None:
-        print(f"  {text}" if text else "", flush=True)
-
-    def fact(self, name: str, text: str) -> None:
-        self.line(f"{self.paint(2, f'{name:<13}')}{text}")
-
-    def command(self, host: str, text: str) -> None:
-        self.line(f"{self.paint(36, f'{host}$')} {self.paint(1, text)}")
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the beginning."""
-        return time.monotonic() - self._started
 
 
 def main() -> int:
@@ -114,7 +86,7 @@ def _show(page: Page, lab: Lab, directory: Path) -> Suite:
 
 def _set_up(page: Page, lab: Lab, directory: Path) -> Suite:
     page.heading("Four hosts, a certificate authority, three programs")
-    timed = _Stopwatch()
+    timed = Stopwatch()
     lab.up()
     page.line()
     page.line("client 10.77.1.2  ──mTLS──▶  server  ◀──mTLS──  10.77.2.2 proxy  ──TCP──▶  192.168.1.5 target")
@@ -139,18 +111,6 @@ def _greeting(suite: Suite, name: str) -> str:
         return f"manages {SITE}"
     backend = suite.client.wait_for("capture_installed")["backend"]
     return f"captures {CAPTURED} ({backend})"
-
-
-class _Stopwatch:
-    """Says how long it took since it was asked last."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def __call__(self) -> str:
-        now = time.monotonic()
-        lap, self._last = now - self._last, now
-        return f"{lap:.1f} s"
 
 
 def _start_web(target: Host, directory: Path) -> Web:

@@ -98,7 +98,10 @@ class HostPort(NamedTuple):
         if ":" in host and not bracketed:
             raise ValueError(f"write an IPv6 address in brackets, as [2001:db8::1]:8081, not {text!r}")
         if bracketed:
-            host = str(IPv6Address(host[1:-1]))
+            try:
+                host = str(IPv6Address(host[1:-1]))
+            except ValueError:
+                raise ValueError(f"expected an IPv6 address in the brackets of {text!r}") from None
         elif any(character.isspace() or character in "/@[]" for character in host):
             raise ValueError(f"expected HOST:PORT, not {text!r}")
         return cls(host, int(port))

@@ -323,9 +323,8 @@ async def test_limit_of_connections(pki: Path, log: Recorder) -> None:
             await trio.clients[0].finish()
             trio.start_client(limits={"max_connections": 1})
             await trio.ready()
-            with await open_pair(trio, target):
-                with await trio.connect(target.port) as app:
-                    assert await ending(app) == "reset"
+            with await open_pair(trio, target), await trio.connect(target.port) as app:
+                assert await ending(app) == "reset"
             await trio.released()
             with await open_pair(trio, target):
                 pass
@@ -393,10 +392,9 @@ def queued(trio: Trio) -> int:
 
 async def test_a_stalled_reader_stops_nobody_else(pki: Path) -> None:
     async with echo_target() as echo, running_trio(pki) as trio:
-        with Target() as target:
-            with await open_pair(trio, target) as pair:
-                async with background(write(pair.target, noise(64 * 1024 * 1024))):
-                    await stalled(trio)
-                    async with asyncio.timeout(5):
-                        for seed in range(20):
-                            await exchange(trio, echo.port, seed)
+        with Target() as target, await open_pair(trio, target) as pair:
+            async with background(write(pair.target, noise(64 * 1024 * 1024))):
+                await stalled(trio)
+                async with asyncio.timeout(5):
+                    for seed in range(20):
+                        await exchange(trio, echo.port, seed)

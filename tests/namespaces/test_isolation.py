@@ -27,7 +27,7 @@ HELD_UP = 0.5
 """Seconds that no machine is busy enough for: such an exchange was held up by the stalled connections."""
 
 BUDGET = 8 * MEBIBYTE
-MARGIN = 24 * MEBIBYTE
+MARGIN = 16 * MEBIBYTE
 """What a role may hold beside its windows: batches that are being read and written, twice (gRPC's
 flow control window is 8 MiB a link), and what the allocator keeps of them."""
 ROLES = ("client", "server", "proxy")

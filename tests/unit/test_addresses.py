@@ -106,7 +106,7 @@ class TestHostPort:
             ("two words:22", "expected HOST:PORT"),
             ("[host:22", "expected HOST:PORT"),
             ("[host]:22", "host"),
-            ("[]:22", "Address"),
+            ("[]:22", "in the brackets"),
         ],
     )
     def test_anything_else(self, text: str, reason: str) -> None:

@@ -126,6 +126,7 @@ class Endpoint:
         if connection is None:
             self._answer_unknown(frame.connection)
             return None
+        self._idle.touch(frame.connection, now)
         return FinReceived(frame.connection) if connection.receive_fin(frame) else None
 
     def _receive_ack(self, frame: Ack, now: float) -> EndpointEvent | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tunneler.addresses import ConnectionId, Endpoint, Identity, Route
+from tunneler.addresses import ConnectionId, Endpoint, Identity, Role, Route
 from tunneler.errors import Code
 
 PROTOCOL_VERSION = 1
@@ -105,6 +105,9 @@ class Drain(NamedTuple):
 class Bye(NamedTuple):
     code: Code
 
+
+SENDER = {Open: Role.CLIENT, OpenResult: Role.PROXY}
+"""The only role that sends connection frames of these kinds; the others pass both ways."""
 
 ConnectionFrame = Open | OpenResult | Data | Fin | Ack | Reset
 LinkFrame = Hello | Routes | RoutesResult | Heartbeat | Drain | Bye

@@ -44,6 +44,10 @@ MAX_CONTROL_FRAMES: Final = 1 << 16
 asking without reading the answers is hostile or broken."""
 
 
+MAX_CONTROL_BYTES: Final = 8 * 1024 * 1024
+"""The same bound in bytes, for the few control frames that can be large."""
+
+
 class Outbox:
     """The frames of one link that have not been sent.
 
@@ -54,12 +58,13 @@ class Outbox:
             not sent on), or None (an end's: what it was sent is given back by its sockets).
     """
 
-    __slots__ = ("_budget", "_control", "_lanes", "_turns", "_wake", "overrun", "size")
+    __slots__ = ("_budget", "_control", "_control_size", "_lanes", "_turns", "_wake", "overrun", "size")
 
     def __init__(self, wake: Callable[[], None], budget: Budget | None = None) -> None:
         self._wake = wake
         self._budget = budget
         self._control: deque[Frame] = deque()
+        self._control_size = 0
         self._lanes: dict[ConnectionId, deque[Data | Fin | Reset]] = {}
         self._turns: deque[ConnectionId] = deque()
         self.size = 0
@@ -76,11 +81,12 @@ class Outbox:
         When too many wait, the frame is lost and the outbox is ``overrun``: its owner closes
         the link. It is not an error of the caller, who may act for another link.
         """
-        if len(self._control) >= MAX_CONTROL_FRAMES:
+        if len(self._control) >= MAX_CONTROL_FRAMES or self._control_size >= MAX_CONTROL_BYTES:
             self.overrun = True
             return
         self._wake_if_empty()
         self._control.append(frame)
+        self._control_size += _size(frame)
         self.size += _size(frame)
 
     def put(self, frame: Data | Fin | Reset) -> None:
@@ -127,6 +133,7 @@ class Outbox:
         while control and size < most:
             taken.append(control.popleft())
             size += _size(taken[-1])
+        self._control_size -= size
         while turns and size < most:
             connection = turns.popleft()
             lane = lanes[connection]

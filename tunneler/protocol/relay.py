@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tunneler.addresses import ConnectionId, Role, Route
+from tunneler.addresses import ConnectionId, Route
 from tunneler.errors import Code, ConnectionFault, LinkFault
 from tunneler.protocol.admission import RelayLimits, has_room, pick_proxy
 from tunneler.protocol.deadlines import Deadlines
@@ -23,6 +23,7 @@ from tunneler.protocol.events import (
     RelayStray,
 )
 from tunneler.protocol.frames import (
+    SENDER,
     Ack,
     ConnectionFrame,
     Data,
@@ -36,7 +37,7 @@ from tunneler.protocol.frames import (
 )
 from tunneler.protocol.relay_connection import Direction, RelayConnection, RelayLink
 from tunneler.protocol.routing import Group, RouteTable
-from tunneler.protocol.window import Budget
+from tunneler.protocol.window import SILLY, Budget
 
 Entry = RelayConnection | None
 """What the table has for a frame's connection."""
@@ -131,6 +132,8 @@ class Relay:
         """
         if not link.attached:
             return None  # the rest of a batch whose link was replaced meanwhile
+        if link.role is not SENDER.get(type(frame), link.role):
+            raise LinkFault(f"a {link.role} may not send {type(frame).__name__}")
         entry = self.connections.get(frame.connection)
         if entry is not None and link is not entry.client and link is not entry.proxy:
             return self._receive_stray(link, frame)
@@ -143,8 +146,6 @@ class Relay:
             return self._end(frame.connection, fault.code, now=now, fault=fault)
 
     def _receive_open(self, link: RelayLink, entry: Entry, frame: Open, now: float) -> RelayEvent | None:
-        if link.role is not Role.CLIENT:
-            raise LinkFault(f"a {link.role} may not send Open")
         if entry is not None:
             raise ConnectionFault("Open of a connection that is open")
         proxy = self._admit(link, frame)
@@ -172,8 +173,6 @@ class Relay:
     def _receive_open_result(
         self, link: RelayLink, entry: Entry, frame: OpenResult, now: float
     ) -> RelayEvent | None:
-        if link.role is not Role.PROXY:
-            raise LinkFault(f"a {link.role} may not send OpenResult")
         if entry is None:
             return None
         if entry.established:
@@ -203,6 +202,7 @@ class Relay:
             self._answer_unknown(link, frame.connection)
             return None
         entry.direction_from(link).pass_fin(frame)
+        self._idle.touch(frame.connection, now)
         return None
 
     def _receive_ack(self, link: RelayLink, entry: Entry, frame: Ack, now: float) -> RelayEvent | None:
@@ -250,7 +250,7 @@ class Relay:
             if not self.connections[name].established:
                 continue  # OPEN_RESULT brings the first limit
             before = direction.sequence.limit
-            after = direction.allow(name)
+            after = direction.allow(name, step=SILLY)
             if after > before:
                 direction.sender.outbox.put_control(Ack(name, direction.acknowledged, after))
             if not direction.capped:

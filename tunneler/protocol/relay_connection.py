@@ -61,14 +61,18 @@ class Direction:
         self.granted = max(self.granted, limit)
         return self.allow(connection)
 
-    def allow(self, connection: ConnectionId) -> int:
-        """Allow the sender what the receiver granted and our memory has room for."""
+    def allow(self, connection: ConnectionId, step: int = 1) -> int:
+        """Allow the sender what the receiver granted and our memory has room for.
+
+        Args:
+            step: by how much at least, if as much was granted; less is left for the next time.
+        """
         budget, sequence = self._budget, self.sequence
         sent_on = sequence.received - self.receiver.outbox.queued_bytes(connection)
         least = min(self.granted, sent_on + FLOOR)
         wanted = min(self.granted, sent_on + budget.share)
         limit = max(least, min(wanted, sequence.limit + budget.free))
-        if limit > sequence.limit:
+        if limit - sequence.limit >= max(1, min(step, self.granted - sequence.limit)):
             budget.outstanding += limit - sequence.limit
             sequence.limit = limit
         return sequence.limit

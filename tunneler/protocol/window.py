@@ -19,6 +19,9 @@ from tunneler.errors import Code, ConnectionFault, LocalProtocolError
 FLOOR: Final = 64 * 1024
 """Bytes that may always be sent to a new connection, even before OPEN_RESULT."""
 
+SILLY: Final = FLOOR // 4
+"""A window is not moved by less than this (RFC 1122 section 4.2.3.3)."""
+
 CEILING: Final = 16 * 1024 * 1024
 """Largest window, in bytes: 1.3 Gbit/s over a round trip of 100 ms."""
 
@@ -127,7 +130,7 @@ class ReceiveWindow:
             return False
         least = self.handed_over + FLOOR - self.sequence.limit
         extension = max(min(extension, budget.free), least)
-        if extension < FLOOR // 4:  # RFC 1122 section 4.2.3.3: no silly windows
+        if extension < SILLY:
             return False
         self.sequence.limit += extension
         budget.outstanding += extension

@@ -199,7 +199,6 @@ class TestConnectionsOfOthers:
     @pytest.mark.parametrize(
         "frame",
         [
-            OpenResult(ONE, Code.OK, FLOOR),
             Data(ONE, 0, b"x"),
             Fin(ONE, 0),
             Ack(ONE, 0, FLOOR),

@@ -1,0 +1,5 @@
+"""Coroutine functions are tests here, too."""
+
+from __future__ import annotations
+
+from tests.loopback.running import pytest_pyfunc_call as pytest_pyfunc_call

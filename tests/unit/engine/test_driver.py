@@ -1,0 +1,302 @@
+"""A LinkDriver on the in-memory transport (which passes the transports' own suite)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.loopback.running import until
+from tests.unit.transport.streams import MemoryStream, Scribe, stream_pair
+from tunneler.addresses import ConnectionId, Role
+from tunneler.engine.driver import LinkDriver
+from tunneler.errors import Code, LinkFault
+from tunneler.protocol.events import LinkEvent, LinkOpened, PeerDraining, PeerLeft
+from tunneler.protocol.frames import (
+    MAX_BATCH,
+    MAX_PAYLOAD,
+    PROTOCOL_VERSION,
+    Bye,
+    ConnectionFrame,
+    Data,
+    Drain,
+    Frame,
+    Heartbeat,
+    Hello,
+    Reset,
+)
+from tunneler.protocol.link import Timing
+from tunneler.wire.codec import decode, encode
+
+NAME = ConnectionId(b"0123456789abcdef")
+HELLO = Hello(PROTOCOL_VERSION, "far")
+
+
+class Handler:
+    """See :class:`tunneler.engine.driver.LinkHandler`."""
+
+    def __init__(self) -> None:
+        self.frames: list[ConnectionFrame] = []
+        self.events: list[LinkEvent] = []
+        self.sent = 0
+        self.ends: list[tuple[Code, str]] = []
+        self.fault: LinkFault | None = None
+
+    def frame_received(self, frame: ConnectionFrame, now: float) -> None:
+        assert not self.ends
+        self.frames.append(frame)
+        if self.fault is not None:
+            raise self.fault
+
+    def link_event(self, event: LinkEvent, now: float) -> None:
+        assert not self.ends
+        self.events.append(event)
+
+    def batch_sent(self) -> None:
+        assert not self.ends
+        self.sent += 1
+
+    def link_ended(self, code: Code, reason: str) -> None:
+        self.ends.append((code, reason))
+
+
+class Bench:
+    """A driver at one end of a stream, and what the other end heard."""
+
+    def __init__(self, timing: Timing = Timing(5, 15, 10)) -> None:
+        self.near, far = stream_pair()
+        self.driver = LinkDriver(self.near, Role.CLIENT, "near", timing)
+        self.near.receiver = self.driver
+        self.handler = Handler()
+        self.driver.start(self.handler)
+        self.far = Scribe(far)
+        far.receiver = self.far
+        self.far_stream: MemoryStream = far
+
+    @property
+    def heard(self) -> list[Frame]:
+        return [frame for batch in self.far.batches for frame in decode(batch)]
+
+    def put(self, *payloads: bytes, name: ConnectionId = NAME) -> None:
+        for payload in payloads:
+            self.driver.link.outbox.put(Data(name, 0, payload))
+
+    async def greet(self) -> None:
+        self.far.send(encode([HELLO]))
+        await until(lambda: self.handler.events and HELLO_OF_NEAR in self.heard)
+        self.far.batches.clear()
+
+
+HELLO_OF_NEAR = Hello(PROTOCOL_VERSION, "near")
+
+
+def names(count: int) -> list[ConnectionId]:
+    return [ConnectionId(number.to_bytes(16, "big")) for number in range(count)]
+
+
+async def test_greets_first() -> None:
+    bench = Bench()
+    await until(lambda: bench.heard == [HELLO_OF_NEAR])
+    assert bench.handler.sent == 1
+
+
+async def test_what_is_queued_in_one_turn_leaves_as_one_batch() -> None:
+    bench = Bench()
+    await bench.greet()
+    for name in names(50):
+        bench.put(b"payload", name=name)
+    assert bench.far.batches == []  # not before the turn is over
+    await until(lambda: bench.far.batches)
+    assert len(bench.far.batches) == 1
+    assert len(bench.heard) == 50
+
+
+async def test_frames_gather_while_congested() -> None:
+    bench = Bench()
+    await bench.greet()
+    bench.near.held = True
+    for name in names(20):
+        bench.put(b"x", name=name)
+        await asyncio.sleep(0)
+    assert bench.near.congested
+    assert bench.far.batches == []
+    sent = bench.handler.sent
+    bench.near.held = False
+    bench.near.move()
+    await until(lambda: len(bench.heard) == 20)
+    assert len(bench.far.batches) == 2  # the one in flight, and all others
+    assert bench.handler.sent == sent + 1
+
+
+async def test_a_backlog_leaves_in_batches_of_bounded_size() -> None:
+    bench = Bench()
+    await bench.greet()
+    for name in names(12):
+        bench.put(b"x" * MAX_PAYLOAD, name=name)
+    await until(lambda: len(bench.heard) == 12)
+    assert len(bench.far.batches) >= 3
+    assert max(map(len, bench.far.batches)) <= MAX_BATCH + MAX_PAYLOAD + 100
+
+
+async def test_frames_and_events_reach_the_handler() -> None:
+    bench = Bench()
+    reset = Reset(NAME, Code.IDLE)
+    bench.far.send(encode([HELLO, reset, Heartbeat(), Drain()]))
+    await until(lambda: bench.handler.frames)
+    assert bench.handler.frames == [reset]
+    assert bench.handler.events == [LinkOpened("far"), PeerDraining()]
+
+
+# Ends.
+
+
+@pytest.mark.parametrize(
+    ("batch", "code"),
+    [
+        (b"\xff\xff", Code.PROTOCOL),
+        (encode([Reset(NAME, Code.IDLE)]), Code.PROTOCOL),
+        (encode([Hello(PROTOCOL_VERSION + 1, "x")]), Code.VERSION),
+        (encode([HELLO, HELLO]), Code.PROTOCOL),
+    ],
+    ids=["not a batch", "frame before Hello", "another version", "Hello twice"],
+)
+async def test_a_fault_ends_the_link_with_bye(batch: bytes, code: Code) -> None:
+    bench = Bench()
+    bench.far.send(batch)
+    await until(lambda: bench.far.closed)
+    assert bench.heard[-1] == Bye(code)
+    ((found, reason),) = bench.handler.ends
+    assert found is code
+    assert reason
+    assert bench.driver.ended
+
+
+async def test_a_fault_that_the_handler_finds() -> None:
+    bench = Bench()
+    bench.handler.fault = LinkFault("not yours", Code.DENIED)
+    frame = Reset(NAME, Code.IDLE)
+    bench.far.send(encode([HELLO, frame, frame]))
+    await until(lambda: bench.far.closed)
+    assert bench.heard[-1] == Bye(Code.DENIED)
+    assert bench.handler.ends == [(Code.DENIED, "not yours")]
+    assert bench.handler.frames == [frame]  # the rest of the batch is not looked at
+
+
+async def test_bye_of_the_peer() -> None:
+    bench = Bench()
+    await bench.greet()
+    bench.far.send(encode([Bye(Code.REPLACED), Reset(NAME, Code.IDLE)]))
+    await until(lambda: bench.far.closed)
+    assert bench.handler.events[-1] == PeerLeft(Code.REPLACED)
+    assert [code for code, _ in bench.handler.ends] == [Code.REPLACED]
+    assert bench.handler.frames == []
+    assert bench.heard == []  # no Bye in return
+
+
+async def test_loss() -> None:
+    bench = Bench()
+    await bench.greet()
+    bench.near.end(ConnectionError("cable cut"))
+    assert bench.handler.ends == [(Code.LINK_LOST, "cable cut")]
+
+
+async def test_close_says_what_waits_and_bye() -> None:
+    bench = Bench()
+    await bench.greet()
+    bench.put(b"the last word")
+    bench.driver.close(Code.DRAINING, "done")
+    await until(lambda: bench.far.closed)
+    assert bench.heard == [Data(NAME, 0, b"the last word"), Bye(Code.DRAINING)]
+    assert bench.handler.ends == [(Code.DRAINING, "done")]
+
+
+async def test_close_while_congested_says_them_too() -> None:
+    """The last ACK of the last connection must not be lost for a batch in flight."""
+    bench = Bench()
+    await bench.greet()
+    bench.near.held = True
+    bench.put(b"in flight")
+    await asyncio.sleep(0)
+    bench.put(b"the last word", name=names(1)[0])
+    bench.driver.close(Code.DRAINING, "done")
+    bench.near.held = False
+    bench.near.move()
+    await until(lambda: bench.far.closed)
+    assert bench.heard == [
+        Data(NAME, 0, b"in flight"),
+        Data(names(1)[0], 0, b"the last word"),
+        Bye(Code.DRAINING),
+    ]
+
+
+async def test_nothing_happens_after_the_end() -> None:
+    bench = Bench()
+    await bench.greet()
+    bench.driver.close(Code.DRAINING, "done")
+    bench.driver.close(Code.SILENT, "again")
+    bench.driver.batch_received(encode([Reset(NAME, Code.IDLE)]))
+    bench.driver.batch_received(b"\xff")
+    bench.driver.room_made()
+    bench.driver.tick()
+    bench.put(b"too late")
+    bench.driver.stream_closed(None)
+    await until(lambda: bench.far.closed)
+    await asyncio.sleep(0.01)
+    assert len(bench.handler.ends) == 1
+    assert bench.handler.frames == []
+    assert bench.heard == [Bye(Code.DRAINING)]
+
+
+async def test_end_before_there_is_a_handler() -> None:
+    near, far = stream_pair()
+    driver = LinkDriver(near, Role.CLIENT, "near", Timing(5, 15, 10))
+    near.receiver = driver
+    far.receiver = Scribe(far)
+    driver.stream_closed(None)
+    assert driver.ended
+
+
+# Time.
+
+
+async def test_heartbeats_only_when_nothing_else_goes_out() -> None:
+    bench = Bench(Timing(0.3, 100, 100))
+    await bench.greet()
+    deadline = asyncio.get_running_loop().time() + 5
+    while bench.heard.count(Heartbeat()) < 3 and asyncio.get_running_loop().time() < deadline:
+        bench.driver.tick()
+        await asyncio.sleep(0.01)
+    assert set(bench.heard) == {Heartbeat()}
+    assert bench.heard.count(Heartbeat()) == 3
+
+
+async def test_silent_peer() -> None:
+    bench = Bench(Timing(0.1, 0.4, 100))
+    await bench.greet()
+    while not bench.driver.ended:
+        bench.driver.tick()
+        await asyncio.sleep(0.01)
+    await until(lambda: bench.far.closed)
+    assert bench.heard[-1] == Bye(Code.SILENT)
+    assert bench.handler.ends[0][0] is Code.SILENT
+
+
+async def test_any_batch_proves_life() -> None:
+    bench = Bench(Timing(0.1, 0.6, 100))
+    await bench.greet()
+    for _ in range(20):
+        bench.far.send(encode([Heartbeat()]))
+        bench.driver.tick()
+        await asyncio.sleep(0.05)
+    assert not bench.driver.ended
+
+
+async def test_peer_that_never_greets() -> None:
+    bench = Bench(Timing(0.1, 100, 0.4))
+    while not bench.driver.ended:
+        bench.far.send(b"")  # an empty batch is no greeting
+        bench.driver.tick()
+        await asyncio.sleep(0.01)
+    assert bench.handler.ends[0][0] is Code.SILENT
+
+

@@ -1,0 +1,46 @@
+"""Certificates, and a loop for coroutine functions that are tests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.loopback.running import pytest_pyfunc_call as pytest_pyfunc_call
+from tests.loopback.running import the_runner
+from tests.loopback.trio import running_trio
+from tunneler.pki.store import generate
+
+
+def made(directory: Path) -> Path:
+    generate(directory, ["127.0.0.1", "localhost"], force=False, now=datetime.now(UTC))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another authority, and what it issued."""
+    return made(tmp_path_factory.mktemp("foreign"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm(pki: Path) -> None:
+    """What gRPC opens once and keeps is there before the first test counts."""
+
+    async def once() -> None:
+        async with running_trio(pki):
+            pass
+
+    the_runner().run(once())
+
+
+@pytest.fixture(autouse=True)
+def _short_farewells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that one side closes waits for the other side, which here is in no hurry."""
+    monkeypatch.setattr("tunneler.transport.grpcio.stream.FAREWELL_SECONDS", 0.2)
