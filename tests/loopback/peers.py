@@ -131,5 +131,3 @@ async def raw_server(pki: Path, port: int) -> AsyncIterator[RawServer]:
     security = Security(Material(pki, "server"), identity_of_certificate)
     async with GrpcListener(security, lambda *_, **__: None).serve(HostPort(HOST, port), server.attach):
         yield server
-
-

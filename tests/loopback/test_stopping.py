@@ -24,9 +24,9 @@ from tests.loopback.applications import (
 )
 from tests.loopback.peers import raw_link
 from tests.loopback.recorder import Recorder
-from tests.loopback.running import background, eventually, until
+from tests.loopback.running import background, until
 from tests.loopback.test_links import echoes, flood
-from tests.loopback.trio import Running, Trio, running_trio, stage, usable
+from tests.loopback.trio import Running, part_of, running_trio, stage, usable
 from tunneler.addresses import Role
 from tunneler.protocol.frames import Drain
 from tunneler.roles.client import Client
@@ -34,12 +34,6 @@ from tunneler.roles.proxy import Proxy
 from tunneler.roles.server import Server
 
 PARTS = ("client", "server", "proxy")
-
-
-def part_of(trio: Trio, part: str) -> Running[Client] | Running[Server] | Running[Proxy]:
-    if part == "client":
-        return trio.clients[0]
-    return trio.servers[0] if part == "server" else trio.proxies[0]
 
 
 # Drain.
@@ -102,18 +96,20 @@ async def test_draining_proxy_leaves_new_connections_to_its_group(pki: Path) -> 
 async def test_link_that_comes_up_during_a_drain_is_told(pki: Path) -> None:
     """A proxy whose link is lost while it drains is not given anything new over the next one."""
     with Target() as target:
-        async with running_trio(pki, drain=1) as trio:
+        async with running_trio(pki, drain=30) as trio:
             with await open_pair(trio, target):
                 trio.proxies[0].stop.set()
                 await until(lambda: any(link.draining for link in trio.server.relay.links))
                 trio.proxy._drained = asyncio.Event()  # so that it drains on although nothing is open
                 await trio.servers[0].kill()
                 trio.start_server()
-                await until(lambda: trio.routed() == 1)
-                assert await eventually(
-                    lambda: [link.draining for link in trio.server.relay.links if link.role is Role.PROXY]
-                    == [True]
+                await until(
+                    lambda: (
+                        [link.draining for link in trio.server.relay.links if link.role is Role.PROXY]
+                        == [True]
+                    )
                 )
+                await trio.proxies[0].kill()
 
 
 async def test_draining_server_tells_whoever_comes(pki: Path) -> None:

@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 from tests.loopback.running import eventually, until
 from tunneler.addresses import Endpoint, HostPort
-from tunneler.config.model import ClientConfig, ProxyConfig, ServerConfig
+from tunneler.config.model import CaptureConfig, ClientConfig, ProxyConfig, ServerConfig
 from tunneler.engine.splice import Splice
 from tunneler.errors import CaptureError
 from tunneler.roles.client import Client
@@ -44,7 +44,7 @@ TIMEOUTS: dict[str, Any] = {
     "backoff_cap": 0.1,
 }
 
-Kind = TypeVar("Kind", Server, Client, Proxy)
+Kind = TypeVar("Kind", bound=Server | Client | Proxy)
 
 
 def free_port() -> int:
@@ -64,7 +64,7 @@ class Running(Generic[Kind]):
     """A role at work, and the means to end it."""
 
     def __init__(self, role: Kind, group: asyncio.TaskGroup) -> None:
-        self.role = role
+        self.role: Kind = role
         self.stop = asyncio.Event()
         self.task = group.create_task(role.serve(self.stop))
 
@@ -120,7 +120,7 @@ class Trio:
     def client_config(self, **options: Any) -> ClientConfig:
         options = {"server_addr": f"{HOST}:{self.server_port}", "client_id": "client-1", **options}
         options.setdefault("listen_port", self.capture_port)
-        return ClientConfig(capture={"enabled": False}, **self._common("client", options))
+        return ClientConfig(capture=CaptureConfig(enabled=False), **self._common("client", options))
 
     def proxy_config(self, **options: Any) -> ProxyConfig:
         options = {"server_addr": f"{HOST}:{self.server_port}", "proxy_id": "proxy-1", **options}
@@ -152,6 +152,10 @@ class Trio:
     @property
     def proxy(self) -> Proxy:
         return self.proxies[-1].role
+
+    def everybody(self) -> list[Running[Client] | Running[Proxy] | Running[Server]]:
+        """In an order that lets connections finish."""
+        return [*self.clients, *self.proxies, *self.servers]
 
     async def ready(self, links: int = 1) -> None:
         """Wait until a connection could be carried by so many servers."""
@@ -211,6 +215,13 @@ class Trio:
     async def released(self, seconds: float = 5.0) -> None:
         """Wait until no connection is left anywhere."""
         assert await eventually(lambda: not self.held(), seconds), self.held()
+
+
+def part_of(trio: Trio, part: str) -> Running[Client] | Running[Server] | Running[Proxy]:
+    """The latest of a kind."""
+    if part == "client":
+        return trio.clients[-1]
+    return trio.servers[-1] if part == "server" else trio.proxies[-1]
 
 
 def members(server: Server) -> Any:
@@ -273,13 +284,13 @@ async def stage(pki: Path | None, **timeouts: Any) -> AsyncIterator[Trio]:
             try:
                 yield trio
             finally:
-                for running in (*trio.clients, *trio.proxies, *trio.servers):
+                for running in trio.everybody():
                     await running.finish()
     # Roles that have ended hold nothing, whatever was going on: no socket, no link either.
     assert trio.held() == []
-    for ended in (*trio.clients, *trio.proxies):
-        assert list(ended.role.ends) == []
-        assert len(ended.role.reactor) == 0
+    for role in [*(client.role for client in trio.clients), *(proxy.role for proxy in trio.proxies)]:
+        assert list(role.ends) == []
+        assert len(role.reactor) == 0
     for server in trio.servers:
         assert server.role.links == set()
         assert server.role.relay.links == ()

@@ -114,7 +114,7 @@ class Proxy(DialingRole):
 
     def connection_opened(self, end: LinkEnd, splice: Splice, proxy: Party | None) -> None:
         request = splice.request
-        self._log.info(
+        self._log.debug(  # the server says it at info, and the end of it says the same and more
             "connection_opened",
             connection=request.connection,
             peer=request.client,

@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-from tests.loopback.running import pytest_pyfunc_call as pytest_pyfunc_call
+from tests.loopback.running import pytest_pyfunc_call
+
+__all__ = ["pytest_pyfunc_call"]

@@ -298,5 +298,3 @@ async def test_peer_that_never_greets() -> None:
         bench.driver.tick()
         await asyncio.sleep(0.01)
     assert bench.handler.ends[0][0] is Code.SILENT
-
-

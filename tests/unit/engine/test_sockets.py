@@ -3,8 +3,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import NamedTuple
 from unittest.mock import patch
 
 import pytest
@@ -22,7 +22,8 @@ from tunneler.engine.sockets import (
 from tunneler.errors import Code
 
 
-class Keepalive(NamedTuple):
+@dataclass(frozen=True)
+class Keepalive:
     enabled: bool = True
     idle: float = 60.0
     interval: float = 15.4

@@ -172,7 +172,7 @@ def test_configuring_again_reopens_the_file_and_leaves_no_descriptor(file: Path)
         ("info", "xml", "stdout", "log.format: expected json, text or journal, not 'xml'"),
         ("info", "json", "/nowhere/x.log", "'/nowhere/x.log': No such file or directory"),
         ("info", "json", "/", "'/': Is a directory"),
-        ("info", "json", "a\0b", "embedded null byte"),
+        ("info", "json", "a\0b", "embedded null"),
         ("info", "json", "", "'': No such file or directory"),
     ],
 )

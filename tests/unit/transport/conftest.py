@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.loopback.running import pytest_pyfunc_call as pytest_pyfunc_call
-from tests.loopback.running import the_runner
+from tests.loopback.running import grpc_in_use, pytest_pyfunc_call, the_runner
 from tests.loopback.trio import running_trio
 from tunneler.pki.store import generate
+
+__all__ = ["pytest_pyfunc_call"]
 
 
 def made(directory: Path) -> Path:
@@ -30,14 +32,18 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _warm(pki: Path) -> None:
+def _warm(pki: Path) -> Iterator[None]:
     """What gRPC opens once and keeps is there before the first test counts."""
 
     async def once() -> None:
         async with running_trio(pki):
             pass
 
-    the_runner().run(once())
+    runner, grpc = the_runner(), grpc_in_use()
+    runner.run(grpc.__aenter__())
+    runner.run(once())
+    yield
+    runner.run(grpc.__aexit__(None, None, None))
 
 
 @pytest.fixture(autouse=True)

@@ -344,18 +344,14 @@ async def refused(transport: Transport) -> str:
     return str(refusal.value)
 
 
-async def test_client_of_another_authority(
-    pki: Path, foreign: Path, make: Callable[..., Transport]
-) -> None:
+async def test_client_of_another_authority(pki: Path, foreign: Path, make: Callable[..., Transport]) -> None:
     """Its certificate is refused; it trusts ours."""
     ours = make(pki, "client", "server")
     theirs = make(foreign, "client", "server", pki)
     await refused(Transport(theirs.dialer, ours.listener, ours.address))
 
 
-async def test_server_of_another_authority(
-    pki: Path, foreign: Path, make: Callable[..., Transport]
-) -> None:
+async def test_server_of_another_authority(pki: Path, foreign: Path, make: Callable[..., Transport]) -> None:
     ours = make(pki, "client", "server")
     theirs = make(foreign, "client", "server")
     assert "tls.ca_file" in await refused(Transport(ours.dialer, theirs.listener, ours.address))
@@ -419,4 +415,3 @@ async def test_listener_that_says_nothing(pki: Path) -> None:
         with pytest.raises(TransportError, match=r"no answer within 0.3 s"):
             await dialer.run_link(HostPort(HOST, mute.port), never_attached)
         assert asyncio.get_running_loop().time() - start < 2
-

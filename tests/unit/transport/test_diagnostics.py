@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -39,6 +39,13 @@ def read_all(descriptor: int) -> bytes:
         return os.read(descriptor, 1 << 20)
     except BlockingIOError:
         return b""
+
+
+def fill(descriptor: int) -> None:
+    """Write until the pipe is full."""
+    with suppress(BlockingIOError):
+        while True:
+            os.write(descriptor, b"x" * 4096 + b"\n")
 
 
 async def test_lines_of_the_core_become_events() -> None:
@@ -111,6 +118,5 @@ async def test_two_at_once_end_in_any_order() -> None:
 
 async def test_writers_never_wait() -> None:
     """A full pipe loses lines rather than stop the core's threads, or us."""
-    with standard_error(), core_messages(lambda *_: None), pytest.raises(BlockingIOError):
-        while True:
-            os.write(2, b"x" * 4096 + b"\n")
+    with standard_error(), core_messages(lambda *_: None):
+        fill(2)
