@@ -166,3 +166,19 @@ class SilentTarget(Target):
         for filler in self._fillers:
             filler.close()
         super().__exit__(kind, error, trace)
+
+
+async def stalled(trio: Trio) -> None:
+    """Wait until no byte has moved for a while."""
+
+    def moved() -> int:
+        return sum(
+            entry.up.sequence.received + entry.down.sequence.received
+            for entry in trio.server.relay.connections.values()
+        )
+
+    while True:
+        before = moved()
+        await asyncio.sleep(0.15)
+        if before and moved() == before:
+            return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -134,13 +134,16 @@ async def test_client_that_breaks_the_protocol(pki: Path, log: Recorder, name: s
 async def test_frames_for_a_connection_of_others_change_nothing(pki: Path, attack: Attack) -> None:
     """They may be late, so the link stays; it learns no more than that there is nothing for it."""
     with Target() as target:
-        async with running_trio(pki) as trio, honest_transfer(trio, target):
-            async with raw_link(pki, trio.server_port) as link:
-                name = foreign_connection(trio)
-                await attack(link, trio)
-                await link.send(Data(name, 0, b"?"))
-                assert await link.until(Reset) == Reset(name, Code.UNKNOWN_CONNECTION)
-                assert trio.connections() == (1, 1, 1)
+        async with (
+            running_trio(pki) as trio,
+            honest_transfer(trio, target),
+            raw_link(pki, trio.server_port) as link,
+        ):
+            name = foreign_connection(trio)
+            await attack(link, trio)
+            await link.send(Data(name, 0, b"?"))
+            assert await link.until(Reset) == Reset(name, Code.UNKNOWN_CONNECTION)
+            assert trio.connections() == (1, 1, 1)
 
 
 async def test_oversize_batch(pki: Path, log: Recorder) -> None:
@@ -155,18 +158,24 @@ async def test_oversize_batch(pki: Path, log: Recorder) -> None:
 
 async def test_frame_before_hello(pki: Path) -> None:
     with Target() as target:
-        async with running_trio(pki) as trio, honest_transfer(trio, target):
-            async with raw_link(pki, trio.server_port, hello=False) as link:
-                await link.send(open_of(target.port))
-                assert await link.ended() is Code.PROTOCOL
+        async with (
+            running_trio(pki) as trio,
+            honest_transfer(trio, target),
+            raw_link(pki, trio.server_port, hello=False) as link,
+        ):
+            await link.send(open_of(target.port))
+            assert await link.ended() is Code.PROTOCOL
 
 
 async def test_another_version(pki: Path) -> None:
     with Target() as target:
-        async with running_trio(pki) as trio, honest_transfer(trio, target):
-            async with raw_link(pki, trio.server_port, hello=False) as link:
-                await link.send(Hello(99, "future"))
-                assert await link.ended() is Code.VERSION
+        async with (
+            running_trio(pki) as trio,
+            honest_transfer(trio, target),
+            raw_link(pki, trio.server_port, hello=False) as link,
+        ):
+            await link.send(Hello(99, "future"))
+            assert await link.ended() is Code.VERSION
 
 
 @pytest.mark.parametrize(
@@ -222,12 +231,15 @@ async def test_proxy_that_breaks_the_protocol(pki: Path, batch: bytes) -> None:
 
 async def test_proxy_cannot_take_a_prefix_that_another_group_has(pki: Path, log: Recorder) -> None:
     with Target() as target:
-        async with running_trio(pki) as trio, honest_transfer(trio, target):
-            async with raw_link(pki, trio.server_port, Role.PROXY) as link:
-                stolen = Route(parse_network("100.64.1.0/24"), parse_network("10.0.0.0/24"))
-                await link.send(Routes("thieves", (stolen,)))
-                result = await link.until(RoutesResult)
-                assert result == RoutesResult((stolen,))
+        async with (
+            running_trio(pki) as trio,
+            honest_transfer(trio, target),
+            raw_link(pki, trio.server_port, Role.PROXY) as link,
+        ):
+            stolen = Route(parse_network("100.64.1.0/24"), parse_network("10.0.0.0/24"))
+            await link.send(Routes("thieves", (stolen,)))
+            result = await link.until(RoutesResult)
+            assert result == RoutesResult((stolen,))
     assert len(log.of("route_conflict", "server")) == 1
 
 
@@ -245,24 +257,25 @@ async def test_client_certificate_may_not_be_a_proxy(pki: Path, log: Recorder) -
 async def test_flood_of_questions_without_reading_the_answers(pki: Path, log: Recorder) -> None:
     """Data of an unknown connection is answered; who reads no answer is cut off when too many wait."""
     with Target() as target:
-        async with running_trio(pki) as trio, honest_transfer(trio, target):
-            async with raw_link(pki, trio.server_port) as link:
-                batch = encode(Data(NAME, 0, b"?") for _ in range(15_000))
+        async with (
+            running_trio(pki) as trio,
+            honest_transfer(trio, target),
+            raw_link(pki, trio.server_port) as link,
+        ):
+            batch = encode(Data(NAME, 0, b"?") for _ in range(15_000))
 
-                async def flood() -> None:
-                    while True:
-                        await link.send_bytes(batch)
+            async def flood() -> None:
+                while True:
+                    await link.send_bytes(batch)
 
-                async with background(swallow(flood())):
-                    await until(lambda: len(trio.server.links) == 2, 20)
+            async with background(swallow(flood())):
+                await until(lambda: len(trio.server.links) == 2, 20)
     assert log.of("link_down", "server", cause="limited")
 
 
 async def swallow(body: Awaitable[None]) -> None:
-    try:
+    with suppress(grpc.RpcError):
         await body
-    except grpc.RpcError:
-        pass
 
 
 async def test_flood_of_open_and_reset(pki: Path) -> None:

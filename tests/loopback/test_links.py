@@ -164,17 +164,19 @@ async def test_server_wants_hello(pki: Path, log: Recorder) -> None:
 
 async def test_client_finds_a_silent_server(pki: Path, log: Recorder) -> None:
     """And dials it again; what was open is reset."""
-    async with stage(pki, heartbeat=0.1, silence=0.5, backoff_cap=0.05) as trio:
-        async with raw_server(pki, trio.server_port) as server:
-            trio.start_client()
-            await until(lambda: usable(trio.client))
-            with await trio.connect(80) as app:
-                assert await ending(app, 5) == "reset"
-            await until(lambda: len(server.links) >= 2)
-            assert server.links[0].closed
-            assert Bye(Code.SILENT) in server.links[0].frames
-            assert Heartbeat() in server.links[0].frames
-            await trio.clients[0].finish()
+    async with (
+        stage(pki, heartbeat=0.1, silence=0.5, backoff_cap=0.05) as trio,
+        raw_server(pki, trio.server_port) as server,
+    ):
+        trio.start_client()
+        await until(lambda: usable(trio.client))
+        with await trio.connect(80) as app:
+            assert await ending(app, 5) == "reset"
+        await until(lambda: len(server.links) >= 2)
+        assert server.links[0].closed
+        assert Bye(Code.SILENT) in server.links[0].frames
+        assert Heartbeat() in server.links[0].frames
+        await trio.clients[0].finish()
 
 
 async def test_server_that_never_greets(pki: Path, log: Recorder) -> None:

@@ -58,13 +58,15 @@ def test_failure_without_a_number() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_dial(host: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as listener:
-        with start_dial(endpoint(host, listener.getsockname()[1]), Keepalive(), watched=False) as sock:
-            accepted, _ = listener.accept()
-            with accepted:
-                assert accepted.getpeername()[1] == sock.getsockname()[1]
-                assert pending_failure(sock) is None
-                assert not sock.getblocking()
+    with (
+        socket.create_server((host, 0), family=family) as listener,
+        start_dial(endpoint(host, listener.getsockname()[1]), Keepalive(), watched=False) as sock,
+    ):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getpeername()[1] == sock.getsockname()[1]
+            assert pending_failure(sock) is None
+            assert not sock.getblocking()
 
 
 def test_dial_refused_is_found_later() -> None:

@@ -10,7 +10,7 @@ import grpc
 from tunneler.addresses import HostPort, Identity, Role
 from tunneler.errors import TransportError
 from tunneler.transport.grpcio.settings import OPTIONS
-from tunneler.transport.grpcio.stream import GrpcStream, describe
+from tunneler.transport.grpcio.stream import GrpcStream, describe, raise_if_cancelled
 from tunneler.transport.seam import METHODS, PLAINTEXT_NAME, Attach, Peer, Security
 
 
@@ -34,11 +34,11 @@ class GrpcDialer:
     async def run_link(self, server: HostPort, attach: Attach) -> None:
         async with self._channel(server) as channel:
             call = channel.stream_stream(self._method)()  # type: ignore[call-arg]  # None: plain bytes
-            await self._connect(call, server)
             name = server.host.replace(":", "_") if self._material else PLAINTEXT_NAME
             peer = Peer(Identity(Role.SERVER, name), str(server))
             stream = GrpcStream(peer, call.read, call.write, call.done_writing)
             try:
+                await self._connect(call, server)
                 await stream.carry(attach(stream))
             finally:
                 call.cancel()
@@ -51,17 +51,13 @@ class GrpcDialer:
             if deadline.expired():
                 raise TimeoutError
         except TimeoutError:
-            call.cancel()
             raise TransportError(
                 f"{server}: no answer within {self._handshake_timeout:g} s; is the server running there?"
             ) from None
         except grpc.aio.AioRpcError as error:
             raise TransportError(f"{server}: {_hint(describe(error))}") from error
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # grpc.aio waits for a task of its own, which swallows the cancellation that reaches it.
-            call.cancel()
-            raise asyncio.CancelledError
+        # grpc.aio waits for a task of its own, which swallows the cancellation that reaches it.
+        raise_if_cancelled()
 
     def _channel(self, server: HostPort) -> grpc.aio.Channel:
         if self._material is None:

@@ -42,10 +42,13 @@ class GrpcListener:
         server.add_generic_rpc_handlers((_Methods(self, attach),))
         self._bind(server, address)
         with core_messages(lambda event, message: self._report(event, reason=message)):
-            await server.start()
+            # gRPC crashes when it is stopped in its start, and complains when that is cancelled.
+            starting = asyncio.ensure_future(server.start())  # noqa: TID251 - awaited below in any case
             try:
+                await asyncio.shield(starting)
                 yield
             finally:
+                await asyncio.wait((starting,))
                 await server.stop(CLOSING_GRACE)
                 await self._all_ended()
 

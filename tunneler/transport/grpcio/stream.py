@@ -102,6 +102,7 @@ class GrpcStream:
         except* (grpc.aio.UsageError, asyncio.InvalidStateError, grpc.aio.InternalError) as group:
             # How grpc.aio reports a write or read on an RPC that the peer has just ended.
             error = TransportError(f"the stream was lost: {group.exceptions[0]}")
+        raise_if_cancelled()  # TaskGroup prefers the writer's error to our cancellation
         return error
 
     def _limit_farewell(self) -> None:
@@ -125,6 +126,13 @@ class GrpcStream:
         if self._last:
             await self._write(self._last)
         await self._finish()
+
+
+def raise_if_cancelled() -> None:
+    """Be cancelled after all, where something on the way has swallowed it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def describe(error: BaseException) -> str:
