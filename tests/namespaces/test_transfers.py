@@ -159,10 +159,8 @@ def settled(suite: Suite) -> dict[str, Usage]:
     """Usages once all roles say that as many connections ended as began."""
 
     def quiet() -> bool:
-        return all(
-            len(suite[role].events("connection_opened")) == len(suite[role].events("connection_closed"))
-            for role in ROLES
-        )
+        opened = len(suite.server.events("connection_opened"))
+        return all(len(suite[role].events("connection_closed")) == opened for role in ROLES)
 
     wait_until(quiet, TIMEOUT, "the end of all connections")
     return usages(suite)

@@ -139,8 +139,10 @@ class DialingRole:
         request, connection = splice.request, splice.connection
         sent, received = connection.sending.sent, connection.receiving.sequence.received
         client = self._role is Role.CLIENT
+        # An application that leaves before the answer has not been refused by anybody.
+        left = client and isinstance(detail, Failure)
         self._log.info(
-            "connection_closed" if splice.opened else "connection_refused",
+            "connection_closed" if splice.opened or left else "connection_refused",
             connection=request.connection,
             peer=end.driver.stream.peer.identity if client else request.client,
             source=request.source,

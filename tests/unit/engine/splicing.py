@@ -144,6 +144,7 @@ def bench(role: Role = Role.CLIENT) -> Iterator[Bench]:
         yield made
         made.end.reset_all(Code.DRAINING)
         assert made.end.splices == {}
+        assert made.end._waiting == {}
         assert len(made.reactor) == 0
         assert (made.budget.connections, made.budget.outstanding) == (0, 0)
     finally:

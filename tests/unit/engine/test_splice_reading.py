@@ -63,6 +63,24 @@ async def test_reads_as_far_as_the_link_has_room() -> None:
         assert not made.end._waiting
 
 
+async def test_reset_while_waiting_for_room() -> None:
+    """Who waits for room and is reset waits no longer, and is not asked to go on."""
+    with bench() as made:
+        app = await made.open()
+        made.hold()
+        made.end._outbox.put(Data(name(99), 0, b"in flight"))
+        await asyncio.sleep(0)
+        for at in range(MAX_BATCH // MAX_PAYLOAD):
+            made.end._outbox.put(Data(name(99), 9 + at * MAX_PAYLOAD, b"x" * MAX_PAYLOAD))
+        app.send(b"more")
+        await until(lambda: made.end._waiting)
+        made.say(Reset(name(), Code.IDLE))
+        await until(lambda: made.owner.ended)
+        assert made.end._waiting == {}
+        made.release()
+        await until(lambda: not made.end._outbox)
+
+
 async def test_end_of_stream() -> None:
     with bench() as made:
         app = await made.open()

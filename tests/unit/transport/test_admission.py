@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
 
 from tests.loopback.applications import Target
@@ -26,7 +27,7 @@ from tunneler.addresses import HostPort, Identity, Role
 from tunneler.errors import TransportError
 from tunneler.pki.identity import identity_of_certificate
 from tunneler.transport.grpcio.dialer import GrpcDialer
-from tunneler.transport.seam import BatchStream, Security
+from tunneler.transport.seam import METHODS, BatchStream, Security
 
 SECURED: dict[str, Callable[..., Transport]] = {"grpcio": grpcio_with}
 
@@ -91,6 +92,21 @@ async def test_role_that_may_not_call(pki: Path, make: Callable[..., Transport])
         except TransportError as error:
             told = str(error)
     assert "PERMISSION_DENIED" in told
+
+
+async def test_client_without_a_certificate(pki: Path) -> None:
+    """It is refused in the handshake; the listener's own dialler cannot even be told to try."""
+    ours = grpcio_with(pki, "client", "server")
+    credentials = grpc.ssl_channel_credentials((pki / "ca" / "cert.pem").read_bytes())
+    async with (
+        ours.listener.serve(ours.address, never_attached),
+        grpc.aio.secure_channel(str(ours.address), credentials) as channel,
+    ):
+        call = channel.stream_stream(METHODS[Role.CLIENT])()  # type: ignore[call-arg]
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            async with asyncio.timeout(PATIENCE):
+                await call.wait_for_connection()
+        assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_no_certificate_for_a_server(pki: Path, make: Callable[..., Transport]) -> None:
