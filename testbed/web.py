@@ -10,7 +10,8 @@ from testbed.processes import Process, wait_until
 PORT = 80
 START_DEADLINE = 10.0
 
-# The worker stays root because its files may lie in a directory that only root can enter.
+# One worker, on one core, as readers of a benchmark expect of "nginx". It stays root because its
+# files may lie in a directory that only root can enter.
 _CONFIGURATION = """\
 user root;
 worker_processes 1;
@@ -20,8 +21,9 @@ error_log {directory}/nginx-error.log;
 events {{ worker_connections 8192; }}
 http {{
   log_format who '$remote_addr "$request" $status $body_bytes_sent';
-  access_log {directory}/access.log who;
+  access_log {access_log};
   keepalive_requests 1000000000;
+  keepalive_timeout 1h;
   sendfile on;
   default_type text/plain;
   client_max_body_size 0;
@@ -45,14 +47,17 @@ class Web:
 
     Args:
         directory: made, and filled; what is put into ``www`` below it is served.
+        log_accesses: whether :meth:`accesses` has anything to tell; writing it takes time.
     """
 
-    def __init__(self, host: Host, directory: Path, port: int = PORT) -> None:
+    def __init__(self, host: Host, directory: Path, port: int = PORT, *, log_accesses: bool = True) -> None:
         self.directory = directory
         self.files = directory / "www"
         self.files.mkdir(parents=True)
         configuration = directory / "nginx.conf"
-        configuration.write_text(_CONFIGURATION.format(directory=directory, port=port), encoding="ascii")
+        access_log = f"{directory}/access.log who" if log_accesses else "off"
+        text = _CONFIGURATION.format(directory=directory, port=port, access_log=access_log)
+        configuration.write_text(text, encoding="ascii")
         # -e: without it nginx first tries to write to /var/log.
         argv = ("nginx", "-e", directory / "nginx-error.log", "-c", configuration)
         self.process: Process = host.spawn(*argv, log=directory / "nginx.log")
