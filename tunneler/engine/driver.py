@@ -6,8 +6,8 @@ stream is congested they gather. There is no timer and no added delay.
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from tunneler.addresses import Role
@@ -47,7 +47,11 @@ class LinkHandler(Protocol):
 
 
 class LinkDriver:
-    """See :class:`tunneler.transport.seam.BatchReceiver`."""
+    """See :class:`tunneler.transport.seam.BatchReceiver`.
+
+    Args:
+        defer: calls back when what goes on now is done; see :meth:`Reactor.at_turn_end`.
+    """
 
     def __init__(
         self,
@@ -55,10 +59,11 @@ class LinkDriver:
         local: Role,
         instance: str,
         timing: Timing,
+        defer: Callable[[Callable[[], None]], object],
         budget: Budget | None = None,
     ) -> None:
         self.stream = stream
-        self._loop = asyncio.get_running_loop()
+        self._defer = defer
         self._flush_scheduled = False
         self._handler: LinkHandler | None = None
         self.ended = False
@@ -133,7 +138,7 @@ class LinkDriver:
     def _wake(self) -> None:
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
+            self._defer(self._flush)
 
     def _flush(self) -> None:
         self._flush_scheduled = False

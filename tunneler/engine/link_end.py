@@ -8,8 +8,6 @@ from typing import Any, Protocol
 
 from tunneler import addresses
 from tunneler.engine.driver import LinkDriver, clock
-from tunneler.engine.reactor import Reactor
-from tunneler.engine.sockets import Failure
 from tunneler.engine.splice import Splice
 from tunneler.errors import Code, ConnectionFault
 from tunneler.protocol.connection import Connection
@@ -27,6 +25,8 @@ from tunneler.protocol.events import (
 )
 from tunneler.protocol.frames import MAX_BATCH, MAX_PAYLOAD, ConnectionFrame, Open, Party
 from tunneler.protocol.window import Budget
+from tunneler.sockets.calls import Failure
+from tunneler.sockets.reactor import Reactor
 
 
 class EndOwner(Protocol):

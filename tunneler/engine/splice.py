@@ -17,12 +17,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from tunneler.addresses import Endpoint
-from tunneler.engine.reactor import FAILURE, READ, WRITE
-from tunneler.engine.sockets import TRY_AGAIN, Failure, failure_of, pending_failure, reset
 from tunneler.errors import Code
 from tunneler.protocol.connection import Connection
 from tunneler.protocol.frames import MAX_PAYLOAD, Open
 from tunneler.protocol.outbox import JOINED_BYTES
+from tunneler.sockets.calls import TRY_AGAIN, Failure, failure_of, pending_failure, reset
+from tunneler.sockets.reactor import FAILURE, READ, WRITE
 
 if TYPE_CHECKING:
     from tunneler.engine.link_end import LinkEnd

@@ -20,15 +20,15 @@ from tunneler.addresses import ConnectionId, Endpoint, FourTuple, Role
 from tunneler.capture.original import DestinationCheck, accepted_at, original_destination
 from tunneler.capture.select import backend
 from tunneler.config.model import ClientConfig
-from tunneler.engine.acceptor import Acceptor, listen
 from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import run_until_stopped
-from tunneler.engine.sockets import prepare, reset
 from tunneler.engine.splice import Splice
 from tunneler.errors import CaptureError, Code, ExitStatus
 from tunneler.protocol.frames import Open, Party
 from tunneler.roles.dialing import DialingRole
 from tunneler.roles.setup import capture_plan_of
+from tunneler.sockets.acceptor import Acceptor, listen
+from tunneler.sockets.calls import prepare, reset
 
 _IPV6 = Path("/proc/net/if_inet6")
 """Absent where the kernel has no IPv6, or it is disabled."""
@@ -71,7 +71,8 @@ class Client(DialingRole):
         """Capture and carry connections until asked to stop."""
         with self.reactor, ExitStack() as listening:
             for host in self._listening_hosts():
-                acceptor = Acceptor(listen(host, self._plan.listen_port), self.reactor, self._accepted)
+                sock = listen(host, self._plan.listen_port)
+                acceptor = Acceptor(sock, self.reactor, self._accepted, self._log.error)
                 listening.callback(self._acceptors.clear)
                 listening.callback(acceptor.close)
                 self._acceptors.append(acceptor)

@@ -12,8 +12,6 @@ from tunneler.engine.driver import LinkDriver, clock
 from tunneler.engine.keeper import LinkKeeper
 from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import tick, wait_for
-from tunneler.engine.reactor import Reactor
-from tunneler.engine.sockets import Failure
 from tunneler.engine.splice import Splice
 from tunneler.errors import Code, ConnectionFault
 from tunneler.observability.log import EventLog
@@ -21,6 +19,8 @@ from tunneler.protocol.events import LinkEvent, LinkOpened, PeerDraining
 from tunneler.protocol.frames import Drain, Open, Party
 from tunneler.protocol.window import Budget
 from tunneler.roles.setup import backoff_of, dialer_of, timing_of
+from tunneler.sockets.calls import Failure
+from tunneler.sockets.reactor import Reactor
 from tunneler.transport.seam import BatchStream
 
 
@@ -92,7 +92,8 @@ class DialingRole:
     # Links.
 
     def _make_end(self, server: HostPort, stream: BatchStream) -> LinkEnd:
-        driver = LinkDriver(stream, self._role, self._instance, timing_of(self._config))
+        timing = timing_of(self._config)
+        driver = LinkDriver(stream, self._role, self._instance, timing, self.reactor.at_turn_end)
         return LinkEnd(
             driver,
             self,

@@ -13,13 +13,13 @@ from tunneler.addresses import Endpoint, Role
 from tunneler.config.model import ProxyConfig
 from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import run_until_stopped
-from tunneler.engine.sockets import DialFailed, start_dial
 from tunneler.engine.splice import Splice
 from tunneler.errors import Code, ExitStatus
 from tunneler.protocol.events import LinkEvent, RoutesAccepted
 from tunneler.protocol.frames import Open, Party, Routes
 from tunneler.protocol.routing import Translation
 from tunneler.roles.dialing import DialingRole
+from tunneler.sockets.calls import DialFailed, start_dial
 
 
 def run(config: ProxyConfig) -> ExitStatus:

@@ -34,7 +34,8 @@ from tunneler.protocol.relay import Relay
 from tunneler.protocol.relay_connection import RelayLink
 from tunneler.protocol.window import Budget
 from tunneler.roles.setup import listener_of, timing_of
-from tunneler.transport.seam import BatchReceiver, BatchStream
+from tunneler.sockets.reactor import Reactor
+from tunneler.transport.seam import BatchReceiver, BatchStream, Listener
 
 _log = EventLog("server")
 
@@ -61,10 +62,15 @@ class Server:
         self.relay = Relay(_limits_of(config), self.budget)
         self.links: set[ServerLink] = set()
         self._drained = asyncio.Event()
+        self.reactor = Reactor()
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Relay until asked to stop."""
         listener = listener_of(self.config, _log.warning)
+        with self.reactor:
+            await self._listen(listener, stop)
+
+    async def _listen(self, listener: Listener, stop: asyncio.Event) -> None:
         async with listener.serve(self.config.listen_addr, self._attach), asyncio.TaskGroup() as tasks:
             _log.info("listening", address=self.config.listen_addr)
             ticker = tasks.create_task(tick(self._tick))
@@ -111,8 +117,9 @@ class ServerLink:
         self._server = server
         self._relay = server.relay
         self.entry: RelayLink | None = None
+        instance, timing = _instance_of(server.config), timing_of(server.config)
         self.driver = LinkDriver(
-            stream, Role.SERVER, _instance_of(server.config), timing_of(server.config), server.budget
+            stream, Role.SERVER, instance, timing, server.reactor.at_turn_end, server.budget
         )
         self.driver.start(self)
 

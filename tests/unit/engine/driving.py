@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tests.loopback.running import until
 from tests.unit.transport.streams import MemoryStream, Scribe, stream_pair
 from tunneler.addresses import ConnectionId, Role
@@ -58,7 +60,7 @@ class Bench:
 
     def __init__(self, timing: Timing = UNHURRIED) -> None:
         self.near, far = stream_pair()
-        self.driver = LinkDriver(self.near, Role.CLIENT, "near", timing)
+        self.driver = LinkDriver(self.near, Role.CLIENT, "near", timing, asyncio.get_running_loop().call_soon)
         self.near.receiver = self.driver
         self.handler = Handler()
         self.driver.start(self.handler)

@@ -14,8 +14,6 @@ from tests.unit.transport.streams import Scribe, stream_pair
 from tunneler.addresses import ConnectionId, Endpoint, Role
 from tunneler.engine.driver import LinkDriver
 from tunneler.engine.link_end import LinkEnd
-from tunneler.engine.reactor import Reactor
-from tunneler.engine.sockets import Failure
 from tunneler.engine.splice import Splice
 from tunneler.errors import Code, ConnectionFault
 from tunneler.protocol.events import LinkEvent
@@ -30,6 +28,8 @@ from tunneler.protocol.frames import (
 )
 from tunneler.protocol.link import Timing
 from tunneler.protocol.window import CEILING, Budget
+from tunneler.sockets.calls import Failure
+from tunneler.sockets.reactor import Reactor
 from tunneler.wire.codec import decode, encode
 
 ANYWHERE = Endpoint(IPv4Address("192.0.2.1"), 80)
@@ -72,7 +72,7 @@ class Bench:
         self.budget = Budget(64 * 1024 * 1024)
         self.owner = Owner()
         self.near, far = stream_pair()
-        driver = LinkDriver(self.near, role, "near", Timing(1000, 2000, 1000))
+        driver = LinkDriver(self.near, role, "near", Timing(1000, 2000, 1000), self.reactor.at_turn_end)
         self.end = LinkEnd(
             driver,
             self.owner,

@@ -187,7 +187,7 @@ async def test_nothing_happens_after_the_end() -> None:
 
 async def test_end_before_there_is_a_handler() -> None:
     near, far = stream_pair()
-    driver = LinkDriver(near, Role.CLIENT, "near", Timing(5, 15, 10))
+    driver = LinkDriver(near, Role.CLIENT, "near", Timing(5, 15, 10), asyncio.get_running_loop().call_soon)
     near.receiver = driver
     far.receiver = Scribe(far)
     driver.stream_closed(None)

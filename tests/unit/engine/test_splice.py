@@ -19,7 +19,6 @@ from tests.unit.engine.splicing import (
     send_reset,
 )
 from tunneler.addresses import Endpoint, Role
-from tunneler.engine.sockets import Failure
 from tunneler.errors import Code
 from tunneler.protocol.frames import (
     Ack,
@@ -30,6 +29,7 @@ from tunneler.protocol.frames import (
     Reset,
 )
 from tunneler.protocol.window import CEILING, FLOOR
+from tunneler.sockets.calls import Failure
 from tunneler.wire.codec import encode
 
 

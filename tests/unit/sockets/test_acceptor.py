@@ -5,16 +5,19 @@ import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from unittest.mock import patch
+from typing import Any
 
 import pytest
 
-from tests.loopback.recorder import Recorder
 from tests.loopback.running import until
-from tunneler.engine import acceptor as module
-from tunneler.engine.acceptor import ACCEPTS_PER_TURN, Acceptor, listen
-from tunneler.engine.reactor import Reactor
 from tunneler.errors import TransportError
+from tunneler.sockets import acceptor as module
+from tunneler.sockets.acceptor import ACCEPTS_PER_TURN, Acceptor, listen
+from tunneler.sockets.reactor import Reactor
+
+
+def unexpected(event: str, **fields: object) -> None:
+    raise AssertionError((event, fields))
 
 
 class Listening:
@@ -25,7 +28,7 @@ class Listening:
         self.address = self.sock.getsockname()
         self.accepted: list[socket.socket] = []
         self.reactor = Reactor()
-        self.acceptor = Acceptor(self.sock, self.reactor, self.accepted.append)
+        self.acceptor = Acceptor(self.sock, self.reactor, self.accepted.append, unexpected)
 
     def close(self) -> None:
         self.acceptor.close()
@@ -104,8 +107,13 @@ async def test_pauses_when_the_kernel_has_no_more(number: int) -> None:
     sock = listen("127.0.0.1", 0)
     failing = Failing(sock, number, times=2)
     accepted: list[socket.socket] = []
-    with Recorder() as log, Reactor() as reactor:
-        acceptor = Acceptor(failing, reactor, accepted.append)  # type: ignore[arg-type]
+    reports: list[dict[str, Any]] = []
+
+    def report(event: str, **fields: object) -> None:
+        reports.append({"event": event, **fields})
+
+    with Reactor() as reactor:
+        acceptor = Acceptor(failing, reactor, accepted.append, report)  # type: ignore[arg-type]
         with socket.create_connection(sock.getsockname()):
             await until(lambda: failing.calls == 1)
             await asyncio.sleep(0.05)
@@ -119,7 +127,7 @@ async def test_pauses_when_the_kernel_has_no_more(number: int) -> None:
             acceptor.tick()  # not paused: nothing to do
         accepted[0].close()
         acceptor.close()
-    assert {entry["error"] for entry in log.of("accept_paused")} == {"failed"}
+    assert {(report["event"], report["error"]) for report in reports} == {("accept_paused", "failed")}
 
 
 async def test_a_connection_that_is_gone_again_is_passed_over() -> None:
@@ -127,7 +135,7 @@ async def test_a_connection_that_is_gone_again_is_passed_over() -> None:
     failing = Failing(sock, errno.ECONNABORTED, times=3)
     accepted: list[socket.socket] = []
     with Reactor() as reactor:
-        acceptor = Acceptor(failing, reactor, accepted.append)  # type: ignore[arg-type]
+        acceptor = Acceptor(failing, reactor, accepted.append, unexpected)  # type: ignore[arg-type]
         with socket.create_connection(sock.getsockname()):
             await until(lambda: accepted)
         accepted[0].close()
@@ -137,8 +145,8 @@ async def test_a_connection_that_is_gone_again_is_passed_over() -> None:
 async def test_close_while_paused() -> None:
     sock = listen("127.0.0.1", 0)
     failing = Failing(sock, errno.EMFILE, times=1)
-    with Reactor() as reactor, patch.object(module, "_log"):
-        acceptor = Acceptor(failing, reactor, lambda _: None)  # type: ignore[arg-type]
+    with Reactor() as reactor:
+        acceptor = Acceptor(failing, reactor, lambda _: None, lambda _, **__: None)  # type: ignore[arg-type]
         with socket.create_connection(sock.getsockname()):
             await until(lambda: failing.calls == 1)
             acceptor.close()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.loopback.running import until
-from tunneler.engine.reactor import FAILURE, READ, WRITE, Reactor
+from tunneler.sockets.reactor import FAILURE, READ, WRITE, Reactor
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
-"""Readiness of local sockets: one epoll set, nested in the event loop.
+"""Readiness of sockets: one epoll set, nested in the event loop.
 
 asyncio's ``add_reader`` cannot watch a socket for failure alone, and a relay must: a reset
 that arrives while reading is paused has to reach the other end. epoll reports EPOLLERR and
 EPOLLHUP whatever else was asked for (epoll_ctl(2)), so a mask of 0 is a useful one here.
 Nesting costs one more system call a turn, for all sockets together.
+
+A turn ends with what its events asked for by :meth:`Reactor.at_turn_end`: what is to leave by
+a link leaves once a turn, however many sockets had something to send.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ class Reactor:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._ready: dict[int, Ready] = {}
+        self._at_end: list[Callable[[], None]] = []
+        self._in_turn = False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._epoll.fileno(), self._turn)
 
@@ -48,6 +53,12 @@ class Reactor:
         del self._ready[fd]
         self._epoll.unregister(fd)
 
+    def at_turn_end(self, callback: Callable[[], None]) -> None:
+        """Call back when the events of this turn have been served; outside a turn, as soon as possible."""
+        if not self._at_end and not self._in_turn:
+            self._loop.call_soon(self._end_turn)
+        self._at_end.append(callback)
+
     def __enter__(self) -> Self:
         return self
 
@@ -61,8 +72,20 @@ class Reactor:
         self._ready.clear()
 
     def _turn(self) -> None:
-        for fd, events in self._epoll.poll(0, EVENTS_PER_TURN):
-            # An earlier callback of this turn may have closed this socket.
-            ready = self._ready.get(fd)
-            if ready is not None:
-                ready(events)
+        self._in_turn = True
+        try:
+            for fd, events in self._epoll.poll(0, EVENTS_PER_TURN):
+                # An earlier callback of this turn may have closed this socket.
+                ready = self._ready.get(fd)
+                if ready is not None:
+                    ready(events)
+            self._end_turn()
+        finally:
+            self._in_turn = False
+
+    def _end_turn(self) -> None:
+        """Serve what was asked for, and what that asks for in its turn."""
+        while self._at_end:
+            callbacks, self._at_end = self._at_end, []
+            for callback in callbacks:
+                callback()

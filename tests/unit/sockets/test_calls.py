@@ -10,7 +10,8 @@ from unittest.mock import patch
 import pytest
 
 from tunneler.addresses import Endpoint
-from tunneler.engine.sockets import (
+from tunneler.errors import Code
+from tunneler.sockets.calls import (
     DialFailed,
     Failure,
     failure_of,
@@ -19,7 +20,6 @@ from tunneler.engine.sockets import (
     reset,
     start_dial,
 )
-from tunneler.errors import Code
 
 
 @dataclass(frozen=True)

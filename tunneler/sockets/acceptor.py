@@ -6,10 +6,9 @@ import errno
 import socket
 from collections.abc import Callable
 
-from tunneler.engine.reactor import READ, Reactor
-from tunneler.engine.sockets import TRY_AGAIN
 from tunneler.errors import TransportError
-from tunneler.observability.log import EventLog
+from tunneler.sockets.calls import TRY_AGAIN
+from tunneler.sockets.reactor import READ, Reactor
 
 ACCEPTS_PER_TURN = 64
 BACKLOG = 4096
@@ -17,8 +16,6 @@ BACKLOG = 4096
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Failures of accept(2) that leave the connection in the queue: trying again at once would spin."""
-
-_log = EventLog("acceptor")
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -45,14 +42,23 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Acceptor:
-    """Accepts connections from one listening socket; owns the socket."""
+    """Accepts connections from one listening socket; owns the socket.
+
+    Args:
+        report: told, as an event and its fields, when the kernel has no room for more.
+    """
 
     def __init__(
-        self, sock: socket.socket, reactor: Reactor, accepted: Callable[[socket.socket], None]
+        self,
+        sock: socket.socket,
+        reactor: Reactor,
+        accepted: Callable[[socket.socket], None],
+        report: Callable[..., None],
     ) -> None:
         self._sock = sock
         self._reactor = reactor
         self._accepted = accepted
+        self._report = report
         self._paused = False
         reactor.register(sock.fileno(), READ, self._ready)
 
@@ -82,4 +88,4 @@ class Acceptor:
     def _pause(self, error: OSError) -> None:
         self._paused = True
         self._reactor.modify(self._sock.fileno(), 0)
-        _log.error("accept_paused", error=error.strerror, hint="raise LimitNOFILE= or ulimit -n")
+        self._report("accept_paused", error=error.strerror, hint="raise LimitNOFILE= or ulimit -n")
