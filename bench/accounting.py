@@ -1,4 +1,4 @@
-"""What a role costs: processor time and peak memory of its processes, from /proc (proc(5)).
+"""What a role costs: processor time, context switches and memory of its processes, from /proc (proc(5)).
 
 A role is one or more processes with all their descendants. Work that the kernel does for a
 process outside of its time slices (softirqs) is nobody's here.
@@ -23,6 +23,20 @@ class _Stat:
     """User and system time of all its threads, and of the children it has awaited."""
 
 
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """Times that threads gave up a processor: to wait for something, or because another one's turn came."""
+
+    voluntary: int
+    involuntary: int
+
+    def __add__(self, other: Switches) -> Switches:
+        return Switches(self.voluntary + other.voluntary, self.involuntary + other.involuntary)
+
+    def __sub__(self, other: Switches) -> Switches:
+        return Switches(self.voluntary - other.voluntary, self.involuntary - other.involuntary)
+
+
 def cpu_seconds(roles: Mapping[str, Iterable[int]]) -> dict[str, float]:
     """Processor seconds used so far by each role.
 
@@ -36,6 +50,16 @@ def cpu_seconds(roles: Mapping[str, Iterable[int]]) -> dict[str, float]:
     }
 
 
+def context_switches(roles: Mapping[str, Iterable[int]]) -> dict[str, Switches]:
+    """Context switches so far of each role's threads; those of a thread that has ended are lost."""
+    table = _processes()
+    nothing = Switches(0, 0)
+    return {
+        role: sum((_switches(pid) for pid in _family(pids, table)), start=nothing)
+        for role, pids in roles.items()
+    }
+
+
 def peak_bytes(roles: Mapping[str, Iterable[int]]) -> dict[str, int]:
     """Highest resident set so far of each role: the sum over its processes (VmHWM).
 
@@ -43,7 +67,24 @@ def peak_bytes(roles: Mapping[str, Iterable[int]]) -> dict[str, int]:
     processes this is an upper bound.
     """
     table = _processes()
-    return {role: sum(map(_high_water_mark, _family(pids, table))) for role, pids in roles.items()}
+    return {
+        role: sum(_kib(pid, "status", "VmHWM") for pid in _family(pids, table)) * BYTES_PER_KIB
+        for role, pids in roles.items()
+    }
+
+
+def resident_bytes(roles: Mapping[str, Iterable[int]]) -> dict[str, int]:
+    """Resident set of each role now, exactly: VmRSS is kept in a counter for each processor, and lags."""
+    table = _processes()
+    return {
+        role: sum(_kib(pid, "smaps_rollup", "Rss") for pid in _family(pids, table)) * BYTES_PER_KIB
+        for role, pids in roles.items()
+    }
+
+
+def descendants(pids: Iterable[int]) -> set[int]:
+    """Those of ``pids`` that are alive, and everything that descends from them."""
+    return _family(pids, _processes())
 
 
 def _processes() -> dict[int, _Stat]:
@@ -68,12 +109,30 @@ def _family(roots: Iterable[int], table: Mapping[int, _Stat]) -> set[int]:
     return family
 
 
-def _high_water_mark(pid: int) -> int:
+def _switches(pid: int) -> Switches:
+    total = Switches(0, 0)
     try:
-        status = (PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
+        threads = list((PROC / str(pid) / "task").iterdir())
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * BYTES_PER_KIB
-    return 0  # a zombie has no memory, and no such line
+        return total
+    for thread in threads:
+        fields = _fields(thread / "status")
+        voluntary, involuntary = (
+            int(fields.get(name, "0")) for name in ("voluntary_ctxt_switches", "nonvoluntary_ctxt_switches")
+        )
+        total += Switches(voluntary, involuntary)
+    return total
+
+
+def _kib(pid: int, file: str, name: str) -> int:
+    """A size from /proc/PID/FILE; 0 for a zombie, which has no memory and no such line."""
+    return int(_fields(PROC / str(pid) / file).get(name, "0 kB").split()[0])
+
+
+def _fields(path: Path) -> dict[str, str]:
+    """Lines ``name: value``; none if the process or thread has ended."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}

@@ -1,14 +1,17 @@
-"""What is measured: iperf3 for bulk, wrk for requests. Each case runs inside the client host."""
+"""What is measured: iperf3 for bulk, wrk for requests, idle connections. Cases run inside the client host."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 
-from testbed import Host
+from bench.conditions import many_descriptors, one_processor
+from bench.idle import hold
+from bench.scene import CaseError, Measurement, Scene
 
 IPERF_PORT = 5201
 HTTP_PORT = 80
@@ -18,61 +21,56 @@ GRACE = 60
 _TIME_UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
 
 
-class CaseError(Exception):
-    """The load generator could not measure anything."""
-
-
 class Work(StrEnum):
     """What processor time is divided by."""
 
     GIGABIT = "Gbit"
     REQUEST = "request"
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """The figure of a case (in its unit), the work that was done meanwhile, and failed requests."""
-
-    value: float
-    work: float
-    errors: int = 0
+    CONNECTION = "connection"
+    """Held, not made: their cost is memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``run(client, address, seconds)`` measures; it raises :class:`CaseError`, or what Host.run raises."""
+    """``run`` measures; it raises :class:`CaseError`, or what Host.run raises.
+
+    Everything, the load and the target included, is started ``under`` a condition.
+    """
 
     name: str
     title: str
     unit: str
     work: Work
-    run: Callable[[Host, str, int], Measurement]
+    run: Callable[[Scene], Measurement]
     lower_is_better: bool = False
+    under: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
-def _bulk(*options: str) -> Callable[[Host, str, int], Measurement]:
-    def run(client: Host, address: str, seconds: int) -> Measurement:
-        command = ("iperf3", "-c", address, "-p", str(IPERF_PORT), "-t", str(seconds), "-J", *options)
-        return parse_iperf3(client.run(*command, timeout=seconds + GRACE, check=False).stdout)
-
-    return run
-
-
-def _requests(connections: int, *options: str) -> Callable[[Host, str, int], str]:
-    def run(client: Host, address: str, seconds: int) -> str:
-        command = ("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *options)
-        return client.run(*command, f"http://{address}:{HTTP_PORT}/", timeout=seconds + GRACE).stdout
+def _bulk(*options: str) -> Callable[[Scene], Measurement]:
+    def run(scene: Scene) -> Measurement:
+        time = ("-t", str(scene.seconds))
+        command = ("iperf3", "-c", scene.address, "-p", str(IPERF_PORT), *time, "-J", *options)
+        return parse_iperf3(scene.client.run(*command, timeout=scene.seconds + GRACE, check=False).stdout)
 
     return run
 
 
-def _rate(connections: int, *options: str) -> Callable[[Host, str, int], Measurement]:
-    load = _requests(connections, *options)
-    return lambda client, address, seconds: parse_wrk(load(client, address, seconds)).as_rate()
+def _requests(scene: Scene, connections: int, *options: str) -> WrkReport:
+    command = ("wrk", "-t1", f"-c{connections}", f"-d{scene.seconds}s", "--latency", *options)
+    url = f"http://{scene.address}:{HTTP_PORT}/"
+    return parse_wrk(scene.client.run(*command, url, timeout=scene.seconds + GRACE).stdout)
 
 
-def _latency(client: Host, address: str, seconds: int) -> Measurement:
-    return parse_wrk(_requests(1)(client, address, seconds)).as_latency()
+def _rate(connections: int, *options: str) -> Callable[[Scene], Measurement]:
+    return lambda scene: _requests(scene, connections, *options).as_rate()
+
+
+def _latency(scene: Scene) -> Measurement:
+    return _requests(scene, 1).as_latency()
+
+
+def _idle(connections: int) -> Callable[[Scene], Measurement]:
+    return lambda scene: hold(scene, connections)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +126,28 @@ CASES = (
     Case("http-32", "HTTP keep-alive, 32 connections", "req/s", Work.REQUEST, _rate(32)),
     Case("http-1", "HTTP keep-alive, 1 connection, p50", "µs", Work.REQUEST, _latency, lower_is_better=True),
     Case(
+        "http-1-pinned",
+        "HTTP keep-alive, 1 connection, one processor, p50",
+        "µs",
+        Work.REQUEST,
+        _latency,
+        lower_is_better=True,
+        under=one_processor,
+    ),
+    Case(
         "http-new",
         "new connection per request, 32 at once",
         "req/s",
         Work.REQUEST,
         _rate(32, "-H", "Connection: close"),
+    ),
+    Case(
+        "idle-10000",
+        "10,000 idle connections, the largest role's memory for each",
+        "KiB",
+        Work.CONNECTION,
+        _idle(10_000),
+        lower_is_better=True,
+        under=many_descriptors,
     ),
 )

@@ -6,12 +6,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import accounting, target
-from bench.cases import Case, CaseError, Work
+from bench.accounting import Switches
+from bench.cases import Case, Work
+from bench.scene import CaseError, Growth, Scene
 from bench.subjects import Subject, SubjectError
+from bench.syscalls import system_calls
 from testbed import CommandFailed, Lab, ProcessEndedError, standard_topology, wait_until
 
 READY_DEADLINE = 30.0
@@ -38,8 +41,9 @@ class Sample:
     """One case, measured once.
 
     ``value`` is in the case's unit. By role: ``cpu``, the seconds spent on ``work`` units of
-    work, and ``peak_bytes``, the highest resident set since the start. A sample with a
-    ``failure`` has nothing else.
+    work; ``switches`` and, if counted, ``system_calls``, the context switches and system calls
+    meanwhile; ``peak_bytes``, the highest resident set since the start; and ``growth``, the
+    memory that held connections took. A sample with a ``failure`` has nothing else.
     """
 
     round: int
@@ -50,6 +54,9 @@ class Sample:
     errors: int = 0
     cpu: Mapping[str, float] = field(default_factory=dict)
     peak_bytes: Mapping[str, int] = field(default_factory=dict)
+    switches: Mapping[str, Switches] = field(default_factory=dict)
+    system_calls: Mapping[str, int] = field(default_factory=dict)
+    growth: Mapping[str, Growth] = field(default_factory=dict)
     failure: str = ""
 
 
@@ -61,6 +68,7 @@ def measure(
     number: int,
     seconds: int,
     directory: Path,
+    count_system_calls: bool = False,
 ) -> Sample:
     """Measure one case in round ``number``, through a subject started for it in a fresh lab.
 
@@ -71,38 +79,60 @@ def measure(
     """
     directory.mkdir(parents=True)
     try:
-        with Lab(standard_topology()) as lab:
-            target.prepare(lab, directory)
-            subject = make(directory)
-            subject.start(lab)
-            try:
-                _wait_for_target(lab, subject)
-                _wait_for_quiet(subject)
-                return _run(lab, name, subject, case, number, seconds, directory)
-            finally:
-                subject.stop()
+        with case.under(), stage(make, directory, seconds) as scene, bulk_server(scene, case):
+            if not count_system_calls:
+                return _run(scene, name, case, number)
+            with system_calls(scene.subject.processes(), directory) as counts:
+                sample = _run(scene, name, case, number)
+            return replace(sample, system_calls=counts)
     except FAILURES as error:
         return Sample(number, name, case.name, failure=str(error))
 
 
-def _run(
-    lab: Lab, name: str, subject: Subject, case: Case, number: int, seconds: int, directory: Path
-) -> Sample:
-    with _bulk_server(lab, case, directory):
-        before = accounting.cpu_seconds(subject.processes())
-        done = case.run(lab.host("client"), subject.target_address, seconds)
-        after = accounting.cpu_seconds(subject.processes())
-    cpu = {role: after[role] - before[role] for role in after}
-    peaks = accounting.peak_bytes(subject.processes())
-    return Sample(number, name, case.name, done.value, done.work, done.errors, cpu, peaks)
+@contextmanager
+def stage(make: Callable[[Path], Subject], directory: Path, seconds: int) -> Iterator[Scene]:
+    """A fresh lab with the target and a subject in it, which has come to rest.
+
+    Raises one of :data:`FAILURES`.
+    """
+    with Lab(standard_topology()) as lab:
+        target.prepare(lab, directory)
+        subject = make(directory)
+        subject.start(lab)
+        try:
+            _wait_for_target(lab, subject)
+            _wait_for_quiet(subject)
+            yield Scene(lab, subject, directory, seconds)
+        finally:
+            subject.stop()
+
+
+def _run(scene: Scene, name: str, case: Case, number: int) -> Sample:
+    cpu = accounting.cpu_seconds(scene.subject.processes())
+    switches = accounting.context_switches(scene.subject.processes())
+    done = case.run(scene)
+    roles = scene.subject.processes()
+    return Sample(
+        number,
+        name,
+        case.name,
+        done.value,
+        done.work,
+        done.errors,
+        cpu={role: after - cpu[role] for role, after in accounting.cpu_seconds(roles).items()},
+        switches={role: after - switches[role] for role, after in accounting.context_switches(roles).items()},
+        peak_bytes=accounting.peak_bytes(roles),
+        growth=done.growth,
+    )
 
 
 @contextmanager
-def _bulk_server(lab: Lab, case: Case, directory: Path) -> Iterator[None]:
+def bulk_server(scene: Scene, case: Case) -> Iterator[None]:
+    """The other end of iperf3, for the cases that need it."""
     if case.work is not Work.GIGABIT:
         yield
         return
-    server = target.start_iperf3(lab.host("target"), directory / "iperf3.log")
+    server = target.start_iperf3(scene.lab.host("target"), scene.directory / "iperf3.log")
     try:
         yield
     finally:

@@ -1,50 +1,25 @@
-"""The tables: medians over the rounds, ratios, cost and memory, as Markdown that reads well unrendered."""
+"""The tables, as Markdown that reads well unrendered; what is in them is in :mod:`bench.results`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import median
 
 from bench.cases import Case, Work
+from bench.goals import GOALS
 from bench.measure import Sample
+from bench.results import ROLES, Results
 from bench.subjects import OURS, UNRANKED
 
 MIB = 1 << 20
+KIB = 1 << 10
 ERROR_SHARE = 0.001
 """A figure is marked when more than this share of its requests failed."""
 
+FEW = 10
+"""Figures below this are given with one digit more."""
+
 Table = list[list[str]]
-
-
-class Results:
-    """All samples of a run, and the questions that the tables ask of them."""
-
-    def __init__(self, samples: Iterable[Sample]) -> None:
-        self.samples = tuple(samples)
-
-    def of(self, subject: str, case: str) -> list[Sample]:
-        """The samples of one cell that have a figure."""
-        return [s for s in self.samples if (s.subject, s.case) == (subject, case) and s.value is not None]
-
-    def value(self, subject: str, case: str) -> float | None:
-        """Median over the rounds; None if every round failed."""
-        values = [sample.value for sample in self.of(subject, case) if sample.value is not None]
-        return median(values) if values else None
-
-    def cost(self, subject: str, case: str, role: str) -> float | None:
-        """Median processor seconds per unit of work."""
-        costs = [s.cpu[role] / s.work for s in self.of(subject, case) if role in s.cpu and s.work]
-        return median(costs) if costs else None
-
-    def peak(self, subject: str, role: str) -> int | None:
-        """Highest resident set in bytes, over all cases and rounds."""
-        peaks = [s.peak_bytes[role] for s in self.samples if s.subject == subject and role in s.peak_bytes]
-        return max(peaks, default=None)
-
-    def roles(self, subject: str) -> list[str]:
-        """The roles that the subject has processes for, in the order of the path."""
-        seen = {role for sample in self.samples if sample.subject == subject for role in sample.cpu}
-        return [role for role in ("client", "server", "proxy") if role in seen]
 
 
 def render(results: Results, subjects: Sequence[str], cases: Sequence[Case]) -> str:
@@ -53,7 +28,17 @@ def render(results: Results, subjects: Sequence[str], cases: Sequence[Case]) -> 
         ("Speed: median (lowest-highest) over the rounds", speed_table(results, subjects, cases)),
         ("Ratios: above 1 is better for the first named", ratio_table(results, subjects, cases)),
         ("Processor time by role: µs per request, s per Gbit", cost_table(results, subjects, cases)),
-        ("Peak resident memory by role, MiB", memory_table(results, subjects)),
+        (
+            "Context switches a request by role: voluntary + involuntary",
+            switch_table(results, subjects, cases),
+        ),
+        ("System calls a request by role", system_call_table(results, subjects, cases)),
+        ("Peak resident memory by role under load, MiB", memory_table(results, subjects)),
+        (
+            "Memory by role for each idle connection, KiB: while held / left when all are closed",
+            growth_table(results, subjects, cases),
+        ),
+        ("Asked for and reached", goal_table(results)),
     ]
     text = "\n\n".join(f"## {title}\n\n{markdown(table)}" for title, table in parts if len(table) > 1)
     failures = _failures(results)
@@ -72,7 +57,7 @@ def ratio_table(results: Results, subjects: Sequence[str], cases: Sequence[Case]
     others = [subject for subject in subjects if subject != OURS]
     peers = [subject for subject in others if subject not in UNRANKED]
     table = [["case", *(f"{OURS} / {other}" for other in others), f"{OURS} / best peer"]]
-    for case in cases:
+    for case in _with_load(cases):
         ours = results.value(OURS, case.name)
         ratios = [_ratio(case, ours, results.value(other, case.name)) for other in others]
         against_peers = [
@@ -84,6 +69,7 @@ def ratio_table(results: Results, subjects: Sequence[str], cases: Sequence[Case]
 
 
 def cost_table(results: Results, subjects: Sequence[str], cases: Sequence[Case]) -> Table:
+    cases = _with_load(cases)
     table = [["subject", "role", *(_cost_title(case) for case in cases)]]
     for subject in subjects:
         roles = results.roles(subject)
@@ -91,17 +77,57 @@ def cost_table(results: Results, subjects: Sequence[str], cases: Sequence[Case])
         for role, row in zip(roles, rows, strict=True):
             table.append([subject, role, *map(_cost, row, cases)])
         if rows:
-            totals = [_total(column) for column in zip(*rows, strict=True)]
+            totals = [results.total_cost(subject, case.name) for case in cases]
             table.append([subject, "all", *map(_cost, totals, cases)])
+    return table if cases else [[]]
+
+
+def switch_table(results: Results, subjects: Sequence[str], cases: Sequence[Case]) -> Table:
+    cases = [case for case in cases if case.work is Work.REQUEST]
+    table = [["subject", "role", *(case.name for case in cases)]]
+    for subject in subjects:
+        for role in results.roles(subject):
+            cells = [_switches(results.switches(subject, case.name, role)) for case in cases]
+            table.append([subject, role, *cells])
+    return table if cases else [[]]
+
+
+def system_call_table(results: Results, subjects: Sequence[str], cases: Sequence[Case]) -> Table:
+    cases = [case for case in cases if case.work is Work.REQUEST]
+    table = [["subject", "role", *(case.name for case in cases)]]
+    for subject in subjects:
+        for role in results.roles(subject):
+            calls = [results.system_calls(subject, case.name, role) for case in cases]
+            if any(calls):
+                table.append([subject, role, *("-" if n is None else f"{n:.1f}" for n in calls)])
+    return table
+
+
+def growth_table(results: Results, subjects: Sequence[str], cases: Sequence[Case]) -> Table:
+    table = [["subject", "held", *ROLES]]
+    for subject in subjects:
+        for case in cases:
+            if case.work is Work.CONNECTION and (samples := results.of(subject, case.name)):
+                cells = [_growth(results.growth(subject, case.name, role)) for role in ROLES]
+                table.append([subject, f"{samples[0].work:.0f}", *cells])
+    return table
+
+
+def goal_table(results: Results) -> Table:
+    """What the project set itself, and how far this run got; without the cases for it, nothing."""
+    table = [["", "asked for", "reached", ""]]
+    for goal in GOALS:
+        outcome = goal.judge(results)
+        if outcome is not None:
+            table.append([goal.what, goal.asked, outcome.reached, "yes" if outcome.met else "no"])
     return table
 
 
 def memory_table(results: Results, subjects: Sequence[str]) -> Table:
-    roles = ("client", "server", "proxy")
-    table = [["subject", *roles]]
+    table = [["subject", *ROLES]]
     for subject in subjects:
-        if results.roles(subject):
-            peaks = [results.peak(subject, role) for role in roles]
+        peaks = [results.peak(subject, role) for role in ROLES]
+        if any(peaks):
             table.append([subject, *(_number(None if peak is None else peak / MIB) for peak in peaks)])
     return table
 
@@ -125,9 +151,10 @@ def _speed(results: Results, subject: str, case: Case) -> str:
     values = [sample.value for sample in samples if sample.value is not None]
     if not values:
         return "failed"
-    text = f"{median(values):.0f}"
+    digits = 0 if median(values) >= FEW else 1
+    text = f"{median(values):.{digits}f}"
     if len(values) > 1:
-        text += f" ({min(values):.0f}-{max(values):.0f})"
+        text += f" ({min(values):.{digits}f}-{max(values):.{digits}f})"
     bad = any(sample.errors > ERROR_SHARE * sample.work for sample in samples)
     bad = bad or any(sample.failure for sample in results.samples if _is(sample, subject, case))
     return f"{text} !" if bad else text
@@ -141,8 +168,14 @@ def _failures(results: Results) -> str:
         if sample.failure:
             lines.append(f"{where}: {' '.join(sample.failure.split())}")
         elif sample.errors:
-            lines.append(f"{where}: {sample.errors} of {sample.work:.0f} requests failed")
+            what = "connections" if sample.growth else "requests"
+            lines.append(f"{where}: {sample.errors} of {sample.work:.0f} {what} failed")
     return "\n".join(dict.fromkeys(lines))
+
+
+def _with_load(cases: Sequence[Case]) -> list[Case]:
+    """Those in which something happens all the time: what is held costs memory alone."""
+    return [case for case in cases if case.work is not Work.CONNECTION]
 
 
 def _is(sample: Sample, subject: str, case: Case) -> bool:
@@ -169,9 +202,12 @@ def _cost(seconds: float | None, case: Case) -> str:
     return f"{seconds:.2f}" if case.work is Work.GIGABIT else f"{seconds * 1e6:.0f}"
 
 
-def _total(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+def _switches(per_request: tuple[float, float] | None) -> str:
+    return "-" if per_request is None else " + ".join(f"{number:.2f}" for number in per_request)
+
+
+def _growth(per_connection: tuple[float, float] | None) -> str:
+    return "-" if per_connection is None else " / ".join(f"{size / KIB:.1f}" for size in per_connection)
 
 
 def _number(value: float | None, unit: str = "") -> str:

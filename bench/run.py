@@ -14,7 +14,8 @@ from pathlib import Path
 
 from bench.cases import CASES, Case
 from bench.measure import Sample, measure
-from bench.report import Results, render
+from bench.report import render
+from bench.results import Results
 from bench.subjects import SUBJECTS
 from testbed import Lab
 
@@ -47,7 +48,13 @@ def _measure_all(options: argparse.Namespace, cases: Sequence[Case], directory: 
             for subject in _rotated(options.subjects, number - 1):
                 where = directory / f"{number}-{case.name}-{subject}"
                 yield measure(
-                    subject, SUBJECTS[subject], case, number=number, seconds=options.seconds, directory=where
+                    subject,
+                    SUBJECTS[subject],
+                    case,
+                    number=number,
+                    seconds=options.seconds,
+                    directory=where,
+                    count_system_calls=options.system_calls,
                 )
 
 
@@ -89,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     names = [case.name for case in CASES]
     parser.add_argument("--cases", type=_names_of(names), default=names, help=f"of {','.join(names)} (all)")
+    parser.add_argument("--system-calls", action="store_true", help="count them, by perf; costs a little")
     parser.add_argument("--output", type=Path, help="write every sample to this JSON file")
     parser.add_argument("--logs", type=Path, help="keep configurations and logs in this (new) directory")
     return parser

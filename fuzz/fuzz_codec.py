@@ -1,8 +1,8 @@
 """Fuzz the codec.
 
 Invariant: whatever bytes arrive, ``decode`` returns the very frames that protobuf alone would
-read there, and writing them again gives a batch that reads the same; or it raises LinkFault,
-and then protobuf alone finds a fault too.
+read there, sealed or not, and writing them again gives a batch that reads the same; or it
+raises LinkFault, and then protobuf alone finds a fault too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]  #
 
 with atheris.instrument_imports(include=["tunneler"]):
     from tunneler.errors import LinkFault
-    from tunneler.protocol.frames import MAX_BATCH_ACCEPTED, Frame
+    from tunneler.protocol.frames import MAX_BATCH_ACCEPTED, Data, Frame, SealedData
     from tunneler.wire import codec
 
 
@@ -31,20 +31,29 @@ def read_by_protobuf(batch: bytes) -> list[Frame] | None:
         return None
 
 
-def read_by_codec(batch: bytes) -> list[Frame] | None:
+def read_by_codec(batch: bytes, *, sealed: bool = False) -> list[Frame] | None:
     try:
-        return codec.decode(batch)
+        return codec.decode(batch, sealed=sealed)
     except LinkFault:
         return None
+
+
+def opened(frame: Frame) -> Frame:
+    if isinstance(frame, SealedData):
+        return Data(frame.connection, frame.offset, frame.payload)
+    return frame
 
 
 def one_input(batch: bytes) -> None:
     expected = read_by_protobuf(batch)
     frames = read_by_codec(batch)
-    if frames is None or expected is None:
-        assert frames is expected, f"the codec reads {frames}, protobuf {expected}"
+    sealed = read_by_codec(batch, sealed=True)
+    if frames is None or sealed is None or expected is None:
+        assert frames is sealed is expected, f"the codec reads {frames} and {sealed}, protobuf {expected}"
         return
     assert told_apart(frames) == told_apart(expected)
+    assert told_apart([opened(frame) for frame in sealed]) == told_apart(expected)
+    assert told_apart(codec.decode(codec.encode(sealed))) == told_apart(expected)
     written = codec.encode(frames)
     assert told_apart(codec.decode(written)) == told_apart(frames)
     assert codec.encode(codec.decode(written)) == written

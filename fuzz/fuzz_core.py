@@ -121,7 +121,7 @@ class Peer:
             if item is frame:
                 self.act(item, now)
         self.relay.sent()
-        self.into_server(decode(encode(self.end.take(now))), now)
+        self.into_server(decode(encode(self.end.take(now)), sealed=True), now)
 
     def act(self, frame: Frame, now: float) -> None:
         event = self.endpoint.receive(frame, now)  # type: ignore[arg-type]  # of a connection, says Link
@@ -158,7 +158,7 @@ class Stage:
     def settle(self, *peers: Peer) -> None:
         for _ in range(100):
             for peer in peers:
-                peer.into_server(decode(encode(peer.end.take(self.now))), self.now)
+                peer.into_server(decode(encode(peer.end.take(self.now)), sealed=True), self.now)
                 peer.flush(self.now, whole=True)
             if not any(peer.alive and (peer.end.outbox or peer.link.outbox) for peer in peers):
                 return
@@ -224,7 +224,7 @@ def one_input(data: bytes) -> None:
 
 def send(stage: Stage, peer: Peer, frames: list[Frame]) -> None:
     if peer.alive:
-        peer.into_server(frames, stage.now)
+        peer.into_server(decode(encode(frames), sealed=True), stage.now)
 
 
 def frames_of(batch: bytes) -> list[Frame]:

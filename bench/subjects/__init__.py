@@ -16,6 +16,7 @@ from bench.subjects.v2ray import V2ray
 SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     "direct": Direct,
     "tunneler": Tunneler,
+    "tunneler-grpcio": partial(Tunneler, environment={"TUNNELER_TRANSPORT": "grpcio"}),
     "v2ray": V2ray,
     "v2ray-plain": partial(V2ray, tls=False),
     "nebula": Nebula,
@@ -24,8 +25,8 @@ SUBJECTS: dict[str, Callable[[Path], Subject]] = {
 """Each takes a directory of its own for keys, configuration and logs."""
 
 OURS = "tunneler"
-UNRANKED = frozenset({"direct", "v2ray-plain"})
-"""Shown, but not counted as peers: they do less. VMess alone has one shared secret for both hops' parties
-and no forward secrecy; no program at all has nothing."""
+UNRANKED = frozenset({"direct", "tunneler-grpcio", "v2ray-plain"})
+"""Shown, but not counted as peers. One is ours, over another transport. The others do less: VMess alone has
+one shared secret for both hops' parties and no forward secrecy; no program at all has nothing."""
 
 __all__ = ["OURS", "SUBJECTS", "UNRANKED", "Subject", "SubjectError"]

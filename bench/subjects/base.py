@@ -28,6 +28,9 @@ class Subject(Protocol):
     before traffic flows: the harness waits for the target's answer.
     """
 
+    descriptors_per_connection: int
+    """Files that one of its processes needs for a connection: 2 if it accepts it and dials on."""
+
     def start(self, lab: Lab) -> None: ...
 
     def stop(self) -> None: ...

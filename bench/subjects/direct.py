@@ -10,6 +10,8 @@ from testbed import Lab
 
 
 class Direct:
+    descriptors_per_connection = 1
+
     def __init__(self, directory: Path) -> None:
         self._target = ""
 

@@ -23,6 +23,8 @@ _ANY = [{"port": "any", "proto": "any", "host": "any"}]
 
 
 class Nebula:
+    descriptors_per_connection = 1
+
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._roles = Roles()

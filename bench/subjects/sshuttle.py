@@ -57,6 +57,8 @@ Host *
 
 
 class Sshuttle:
+    descriptors_per_connection = 1
+
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._roles = Roles()

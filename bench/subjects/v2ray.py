@@ -31,6 +31,8 @@ Config = dict[str, Any]
 
 
 class V2ray:
+    descriptors_per_connection = 2
+
     def __init__(self, directory: Path, *, tls: bool = True) -> None:
         self._directory = directory
         self._tls = tls

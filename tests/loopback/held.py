@@ -36,7 +36,7 @@ def held_by_server(server: Server) -> list[str]:
         "connections": len(relay.connections),
         "opening": len(relay._opening),
         "idle": len(relay._idle),
-        "capped": len(relay._capped),
+        "held back": len(relay._held_back),
         "budgeted connections": server.budget.connections,
         "outstanding bytes": server.budget.outstanding,
         "connections of links": sum(len(link.connections) for link in relay.links),

@@ -33,7 +33,11 @@ class RawLink:
         await self.send_bytes(encode(frames))
 
     async def send_bytes(self, batch: bytes) -> None:
-        await self._call.write(batch)
+        try:
+            await self._call.write(batch)
+        except grpc.aio.AioRpcError:
+            await self._call.read()  # raises what the server said, if it ended the call
+            raise
 
     async def until(self, kind: type[Frame]) -> Frame:
         """Read up to the first frame of a kind."""
@@ -123,6 +127,10 @@ class Material:
         self.certificate_chain = (directory / holder / "cert.pem").read_bytes()
         self.private_key = (directory / holder / "key.pem").read_bytes()
         self.certificate_authority = ((authority or directory) / "ca" / "cert.pem").read_bytes()
+
+    def __call__(self) -> Material:
+        """It is its own source: never renewed."""
+        return self
 
 
 @asynccontextmanager

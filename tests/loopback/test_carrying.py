@@ -34,7 +34,7 @@ async def test_echo(pki: Path, log: Recorder, secured: bool) -> None:
             end(app)
             assert await read_to_end(app) == b""
         await trio.released()
-    for part, peer in (("client", "server/127.0.0.1" if secured else "server/insecure"), ("server", None)):
+    for part, peer in (("client", "server/server" if secured else "server/insecure"), ("server", None)):
         (closed,) = log.of("connection_closed", part, bytes_up=5, bytes_down=5, cause="ok")
         assert peer is None or str(closed["peer"]) == peer
     (closed,) = log.of("connection_closed", "proxy", bytes_up=5, bytes_down=5, cause="ok")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from ipaddress import IPv4Network
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
@@ -66,6 +66,8 @@ class RoleConfig(Section):
 
     tls: TlsConfig
     """Mutual TLS."""
+    transport: Literal["native", "grpcio"] = "native"
+    """What carries links: native, which is ours, or grpcio, the stock one; peers need not use the same."""
     log: LogConfig = LogConfig()
     """The log."""
     timeouts: TimeoutConfig = TimeoutConfig()

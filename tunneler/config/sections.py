@@ -19,6 +19,7 @@ from tunneler.config.fields import (
     FilePath,
     OutputPath,
     SystemUser,
+    TlsVersion,
 )
 
 MEBIBYTE = 1024 * 1024
@@ -50,6 +51,8 @@ class TlsConfig(Section):
     """Private key (PEM) of cert_file."""
     ca_file: FilePath = None
     """Certificate authority (PEM) that must have issued the peers' certificates."""
+    min_version: TlsVersion = "1.3"
+    """The oldest version of TLS that a link may use, 1.3 or 1.2; transport grpcio cannot refuse 1.2."""
     insecure: bool = False
     """Plaintext, without any identity; accepted only if every address involved is a loopback address."""
 

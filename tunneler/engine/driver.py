@@ -13,7 +13,7 @@ from typing import Protocol
 from tunneler.addresses import Role
 from tunneler.errors import Code, LinkFault
 from tunneler.protocol.events import LinkEvent, PeerLeft
-from tunneler.protocol.frames import Bye, ConnectionFrame, Frame
+from tunneler.protocol.frames import DATA_KINDS, Bye, ConnectionFrame, Frame
 from tunneler.protocol.link import Link, Timing
 from tunneler.protocol.window import Budget
 from tunneler.transport.seam import BatchStream
@@ -21,6 +21,9 @@ from tunneler.wire.codec import decode, encode
 
 TICK_SECONDS = 0.25
 """How often deadlines are looked at: heartbeats, dials, idle connections."""
+
+BATCHES_PER_TURN = 4
+"""Batches handed over before others have their turn; a stream may take more than one."""
 
 clock = time.monotonic
 """The one clock of the engine, in seconds; the core is only ever told what it says."""
@@ -63,6 +66,7 @@ class LinkDriver:
         budget: Budget | None = None,
     ) -> None:
         self.stream = stream
+        self._sealed = local is Role.SERVER
         self._defer = defer
         self._flush_scheduled = False
         self._handler: LinkHandler | None = None
@@ -79,12 +83,17 @@ class LinkDriver:
 
     def batch_received(self, batch: bytes) -> None:
         now = clock()
-        self.link.heard(now)
+        link = self.link
+        link.heard(now)
         try:
-            for frame in decode(batch):
-                if self._handler is None:
+            for frame in decode(batch, sealed=self._sealed):
+                handler = self._handler
+                if handler is None:
                     return
-                self._dispatch(self._handler, frame, now)
+                if isinstance(frame, DATA_KINDS) and link.peer_instance is not None:
+                    handler.frame_received(frame, now)  # what there is to say of nearly all frames
+                else:
+                    self._dispatch(handler, frame, now)
         except LinkFault as fault:
             self.close(fault.code, str(fault))
 
@@ -141,11 +150,14 @@ class LinkDriver:
             self._defer(self._flush)
 
     def _flush(self) -> None:
+        """Hand over what waits, as far as the stream takes it; after some batches others have their turn."""
         self._flush_scheduled = False
-        if self.ended or self.stream.congested:
-            return
-        frames = self.link.take(clock())
-        if frames:
-            self.stream.send(encode(frames))
+        link, stream = self.link, self.stream
+        for _ in range(BATCHES_PER_TURN):
+            if self.ended or stream.congested or not link.outbox.size:
+                return
+            stream.send(encode(link.take(clock())))
             if self._handler is not None:
                 self._handler.batch_sent()
+        if link.outbox.size:
+            self._wake()

@@ -10,7 +10,6 @@ from tunneler import addresses
 from tunneler.engine.driver import LinkDriver, clock
 from tunneler.engine.splice import Splice
 from tunneler.errors import Code, ConnectionFault
-from tunneler.protocol.connection import Connection
 from tunneler.protocol.endpoint import Endpoint
 from tunneler.protocol.events import (
     ConnectionClosed,
@@ -78,7 +77,6 @@ class LinkEnd:
         self._actors: dict[type, Callable[[Any], None]] = {
             OpenRequested: self._open_requested,
             Opened: self._opened,
-            DataReceived: self._data_received,
             FinReceived: self._fin_received,
             RoomMade: self._room_made,
             ConnectionClosed: self._connection_closed,
@@ -90,7 +88,9 @@ class LinkEnd:
 
     def frame_received(self, frame: ConnectionFrame, now: float) -> None:
         event = self.endpoint.receive(frame, now)
-        if event is not None:
+        if type(event) is DataReceived:
+            self.splices[event.connection].deliver(event.payload)
+        elif event is not None:
             self._actors[type(event)](event)
 
     def link_event(self, event: LinkEvent, now: float) -> None:
@@ -98,6 +98,8 @@ class LinkEnd:
 
     def batch_sent(self) -> None:
         """Let waiting sockets be read: the longest waiting first, and no more than one batch has room for."""
+        if not self._waiting:
+            return
         room = MAX_BATCH - self._outbox.size
         while self._waiting and room > 0:
             splice = next(iter(self._waiting))
@@ -154,9 +156,6 @@ class LinkEnd:
     def is_waiting(self, splice: Splice) -> bool:
         return splice in self._waiting
 
-    def send(self, connection: Connection, payload: bytes) -> None:
-        self.endpoint.send(connection, payload, clock())
-
     def fin_handed_over(self, splice: Splice) -> None:
         event = self.endpoint.hand_over_fin(splice.connection)
         if event is not None:
@@ -187,10 +186,8 @@ class LinkEnd:
     def _opened(self, event: Opened) -> None:
         splice = self.splices[event.connection]
         splice.opened = True
+        splice.resume()  # the limit may have been raised
         self._owner.connection_opened(self, splice, event.proxy)
-
-    def _data_received(self, event: DataReceived) -> None:
-        self.splices[event.connection].deliver(event.payload)
 
     def _fin_received(self, event: FinReceived) -> None:
         self.splices[event.connection].deliver_fin()

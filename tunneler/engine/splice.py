@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from tunneler.addresses import Endpoint
+from tunneler.engine.driver import clock
 from tunneler.errors import Code
 from tunneler.protocol.connection import Connection
 from tunneler.protocol.frames import MAX_PAYLOAD, Open
@@ -60,7 +61,8 @@ class Splice:
         dialling = target is not None
         self._end = end
         self._sock = sock
-        self._unsent: deque[memoryview] = deque()
+        self._unsent: deque[memoryview] | None = None
+        """What the socket has not taken yet; an empty deque costs more than all the rest of a splice."""
         self._fin_waits = False
         self._read_ended = False
         self._write_ended = False
@@ -89,7 +91,7 @@ class Splice:
             self._fail(failure_of(error))
             return
         if sent < len(payload):
-            self._unsent.append(memoryview(payload)[sent:])
+            self._unsent = deque((memoryview(payload)[sent:],))
             self._watch()
         if sent:
             self._end.endpoint.hand_over(self.connection, sent)
@@ -117,7 +119,9 @@ class Splice:
     def _keep(self, payload: bytes) -> None:
         """Hold bytes that the socket does not take yet; small pieces are joined, for each costs memory."""
         unsent = self._unsent
-        if unsent and len(unsent[-1]) + len(payload) <= JOINED_BYTES:
+        if not unsent:
+            self._unsent = deque((memoryview(payload),))
+        elif len(unsent[-1]) + len(payload) <= JOINED_BYTES:
             unsent[-1] = memoryview(bytes(unsent[-1]) + payload)
         else:
             unsent.append(memoryview(payload))
@@ -125,6 +129,9 @@ class Splice:
     # What the socket brings.
 
     def _ready(self, events: int) -> None:
+        if events == READ == self._mask:
+            self._read()
+            return
         if self.dialling:
             self._finish_dial()
             return
@@ -151,21 +158,23 @@ class Splice:
         self._watch()
 
     def _read(self) -> None:
-        connection = self.connection
-        if not self._end.has_room:
-            self._end.wait_for_room(self)
+        connection, end = self.connection, self._end
+        if not end.has_room:
+            end.wait_for_room(self)
             self._watch()
             return
+        sending = connection.sending
+        room = sending.limit - sending.sent
         try:
-            length = self._sock.recv_into(_scratch, min(connection.sending.room, MAX_PAYLOAD))
+            length = self._sock.recv_into(_scratch, min(room, MAX_PAYLOAD))
         except TRY_AGAIN:
             return
         except OSError as error:
             self._fail(failure_of(error))
             return
         if length:
-            self._end.send(connection, bytes(_scratch_view[:length]))
-            if not connection.sending.room:
+            end.endpoint.send(connection, bytes(_scratch_view[:length]), clock())
+            if length == room:
                 self._watch()
         else:
             self._end_reading()
@@ -177,6 +186,7 @@ class Splice:
 
     def _write(self) -> None:
         unsent = self._unsent
+        assert unsent
         try:
             sent = self._sock.sendmsg(list(islice(unsent, _BUFFERS_PER_WRITE)))
         except TRY_AGAIN:
@@ -191,6 +201,7 @@ class Splice:
             unsent[0] = unsent[0][left:]
         self._end.endpoint.hand_over(self.connection, sent)
         if not unsent:
+            self._unsent = None
             if self._fin_waits:
                 self._write_end()
             self._watch()

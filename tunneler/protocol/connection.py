@@ -29,7 +29,7 @@ from typing import Final
 
 from tunneler.addresses import ConnectionId
 from tunneler.errors import ConnectionFault, LocalProtocolError
-from tunneler.protocol.frames import Ack, Data, Fin
+from tunneler.protocol.frames import Ack, Data, Fin, make
 from tunneler.protocol.window import FLOOR, Budget, ReceiveWindow, SendWindow
 
 
@@ -47,6 +47,8 @@ class State(Enum):
     CLOSING = auto()
     LAST_ACK = auto()
 
+    __hash__ = object.__hash__  # Enum's own is a Python function, and every frame is looked up by state
+
 
 @unique
 class Move(Enum):
@@ -58,6 +60,8 @@ class Move(Enum):
     FIN_SENT = auto()
     FIN_RECEIVED = auto()  # and handed to the local socket
     FIN_COVERED = auto()  # the peer's ACK covers our FIN
+
+    __hash__ = object.__hash__
 
 
 TRANSITIONS: Final[dict[tuple[State, Move], State]] = {
@@ -86,7 +90,7 @@ OPENING: Final = frozenset({State.SYN_SENT, State.SYN_RECEIVED})
 class Connection:
     """One end of one connection: state, both windows, and the frames to send about them."""
 
-    __slots__ = ("finish_when_open", "id", "receiving", "sending", "state")
+    __slots__ = ("finish_when_open", "heard", "id", "receiving", "sending", "state")
 
     def __init__(self, connection: ConnectionId, budget: Budget, first: Move) -> None:
         self.id = connection
@@ -94,6 +98,8 @@ class Connection:
         self.receiving = ReceiveWindow(budget)
         self.sending = SendWindow(FLOOR)
         self.finish_when_open = False
+        self.heard = 0.0
+        """When the last frame came or went."""
         self._move(first)
 
     # What this end does.
@@ -107,11 +113,12 @@ class Connection:
         sending = self.sending
         if self.state not in MAY_SEND_DATA or self.finish_when_open:
             raise LocalProtocolError(f"DATA in {self.state.name}")
-        if len(payload) > sending.limit - sending.sent:
+        offset = sending.sent
+        end = offset + len(payload)
+        if end > sending.limit:
             raise LocalProtocolError(f"{len(payload)} bytes, but the peer allows {sending.room}")
-        frame = Data(self.id, sending.sent, payload)
-        sending.sent += len(payload)
-        return frame
+        sending.sent = end
+        return make(Data, (self.id, offset, payload))
 
     def finish(self) -> Fin | None:
         """The local socket will send no more: make the FIN frame, or None until the open succeeds.
@@ -165,10 +172,12 @@ class Connection:
 
     def receive_data(self, frame: Data) -> bytes:
         """Return what of the frame is new, to be handed to the local socket."""
-        if self.state not in MAY_RECEIVE_DATA and self.receiving.sequence.fin is None:
+        _, offset, payload = frame
+        sequence = self.receiving.sequence
+        if self.state not in MAY_RECEIVE_DATA and sequence.fin is None:
             raise ConnectionFault(f"DATA in {self.state.name}")
-        repeated = self.receiving.sequence.accept_data(frame.offset, len(frame.payload))
-        return frame.payload[repeated:] if repeated else frame.payload
+        repeated = sequence.accept_data(offset, len(payload))
+        return payload[repeated:] if repeated else payload
 
     def receive_fin(self, frame: Fin) -> bool:
         """Return whether the FIN is new; the local socket is then to be told, after the data."""

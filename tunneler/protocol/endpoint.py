@@ -13,7 +13,7 @@ from typing import Any
 from tunneler.addresses import ConnectionId
 from tunneler.errors import Code, ConnectionFault, LinkFault, LocalProtocolError
 from tunneler.protocol.connection import Connection, Move, State
-from tunneler.protocol.deadlines import Deadlines
+from tunneler.protocol.deadlines import Deadlines, IdleDeadlines
 from tunneler.protocol.events import (
     ConnectionClosed,
     ConnectionReset,
@@ -61,12 +61,11 @@ class Endpoint:
         self._budget = budget
         self._accepts_opens = accepts_opens
         self._opening = Deadlines[ConnectionId](opening_timeout)
-        self._idle = Deadlines[ConnectionId](idle_timeout)
+        self._idle = IdleDeadlines[Connection](idle_timeout)
         self.connections: dict[ConnectionId, Connection] = {}
         self._receivers: dict[type, Callable[[Any, float], EndpointEvent | None]] = {
             Open: self._receive_open,
             OpenResult: self._receive_open_result,
-            Data: self._receive_data,
             Fin: self._receive_fin,
             Ack: self._receive_ack,
             Reset: self._receive_reset,
@@ -81,6 +80,8 @@ class Endpoint:
             LinkFault: the peer may not send such a frame to this role at all.
         """
         try:
+            if type(frame) is Data:
+                return self._receive_data(frame, now)
             return self._receivers[type(frame)](frame, now)
         except ConnectionFault as fault:
             self._outbox.put(Reset(frame.connection, fault.code))
@@ -117,8 +118,8 @@ class Endpoint:
         if connection is None:
             self._answer_unknown(frame.connection)
             return None
+        connection.heard = now
         payload = connection.receive_data(frame)
-        self._idle.touch(frame.connection, now)
         return DataReceived(frame.connection, payload) if payload else None
 
     def _receive_fin(self, frame: Fin, now: float) -> EndpointEvent | None:
@@ -126,7 +127,7 @@ class Endpoint:
         if connection is None:
             self._answer_unknown(frame.connection)
             return None
-        self._idle.touch(frame.connection, now)
+        connection.heard = now
         return FinReceived(frame.connection) if connection.receive_fin(frame) else None
 
     def _receive_ack(self, frame: Ack, now: float) -> EndpointEvent | None:
@@ -136,7 +137,7 @@ class Endpoint:
         room_made = connection.receive_ack(frame)
         if connection.closed:
             return self._end(frame.connection, ConnectionClosed(frame.connection))
-        self._idle.touch(frame.connection, now)
+        connection.heard = now
         return RoomMade(frame.connection) if room_made else None
 
     def _receive_reset(self, frame: Reset, now: float) -> EndpointEvent | None:
@@ -176,7 +177,7 @@ class Endpoint:
     def send(self, connection: Connection, payload: bytes, now: float) -> None:
         """Send bytes that the local socket gave; never more than the window has room for."""
         self._outbox.put(connection.send(payload))
-        self._idle.touch(connection.id, now)
+        connection.heard = now
 
     def finish(self, connection: Connection) -> None:
         """The local socket will give no more."""
@@ -214,9 +215,9 @@ class Endpoint:
             else:
                 self.reset(connection, Code.TIMEOUT)
             events.append(ConnectionReset(name, Code.TIMEOUT))
-        for name in self._idle.expired(now):
-            self.reset(self.connections[name], Code.IDLE)
-            events.append(ConnectionReset(name, Code.IDLE))
+        for connection in self._idle.expired(now):
+            self.reset(connection, Code.IDLE)
+            events.append(ConnectionReset(connection.id, Code.IDLE))
         return events
 
     def reset_all(self, code: Code) -> list[EndpointEvent]:
@@ -230,8 +231,9 @@ class Endpoint:
     def _admit(self, connection: Connection, now: float, *, watch_idle: bool) -> None:
         self.connections[connection.id] = connection
         self._opening.add(connection.id, now)
+        connection.heard = now
         if watch_idle:
-            self._idle.add(connection.id, now)
+            self._idle.add(connection)
 
     def _end(self, name: ConnectionId, event: EndpointEvent | None) -> EndpointEvent | None:
         """Forget a connection; the event is returned if there was one to forget."""
@@ -240,5 +242,5 @@ class Endpoint:
             return None
         connection.release()
         self._opening.discard(name)
-        self._idle.discard(name)
+        self._idle.discard(connection)
         return event

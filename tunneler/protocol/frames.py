@@ -10,7 +10,7 @@ frame: a named tuple is made in a third of the time.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tunneler.addresses import ConnectionId, Endpoint, Identity, Role, Route
 from tunneler.errors import Code
@@ -63,6 +63,28 @@ class Data(NamedTuple):
     offset: int
     payload: bytes
 
+    @property
+    def length(self) -> int:
+        return len(self.payload)
+
+
+class SealedData(NamedTuple):
+    """DATA as it came, for a relay, which passes it on without opening it.
+
+    Attributes:
+        length: bytes of payload.
+        wire: the frame as it stands in a batch; its last ``length`` bytes are the payload.
+    """
+
+    connection: ConnectionId
+    offset: int
+    length: int
+    wire: bytes
+
+    @property
+    def payload(self) -> bytes:
+        return self.wire[-self.length :]
+
 
 class Fin(NamedTuple):
     connection: ConnectionId
@@ -106,9 +128,20 @@ class Bye(NamedTuple):
     code: Code
 
 
+DATA_KINDS = (Data, SealedData)
+"""The two forms of DATA: opened, as an end needs it, and sealed."""
+
+make: Final = tuple.__new__
+"""``make(Data, (...))`` takes 60 % of the time that a named tuple's own constructor takes."""
+
 SENDER = {Open: Role.CLIENT, OpenResult: Role.PROXY}
 """The only role that sends connection frames of these kinds; the others pass both ways."""
 
-ConnectionFrame = Open | OpenResult | Data | Fin | Ack | Reset
+ConnectionFrame = Open | OpenResult | Data | SealedData | Fin | Ack | Reset
 LinkFrame = Hello | Routes | RoutesResult | Heartbeat | Drain | Bye
 Frame = ConnectionFrame | LinkFrame
+
+
+def kind_of(frame: Frame) -> str:
+    """What a frame is called when people read of it."""
+    return "Data" if type(frame) is SealedData else type(frame).__name__

@@ -30,6 +30,7 @@ from tunneler.protocol.frames import (
     LinkFrame,
     Routes,
     RoutesResult,
+    kind_of,
 )
 from tunneler.protocol.outbox import Outbox
 from tunneler.protocol.window import Budget
@@ -110,7 +111,7 @@ class Link:
         if type(frame) in _LINK_FRAMES:
             return self._receive(frame)  # type: ignore[arg-type]  # a set says it, not a type guard
         if self.peer_instance is None:
-            raise LinkFault(f"{type(frame).__name__} before Hello")
+            raise LinkFault(f"{kind_of(frame)} before Hello")
         return frame  # type: ignore[return-value]
 
     def _receive(self, frame: LinkFrame) -> LinkEvent | None:

@@ -11,12 +11,13 @@ DATA, and by ``MAX_CONTROL_FRAMES`` for the rest.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Final, TypeGuard
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection
+from typing import Final
 
 from tunneler.addresses import ConnectionId
 from tunneler.protocol.frames import (
+    DATA_KINDS,
     MAX_BATCH,
     Data,
     Fin,
@@ -26,6 +27,7 @@ from tunneler.protocol.frames import (
     Reset,
     Routes,
     RoutesResult,
+    SealedData,
 )
 from tunneler.protocol.window import Budget
 
@@ -43,9 +45,14 @@ MAX_CONTROL_FRAMES: Final = 1 << 16
 """Control frames that may wait. Each answers something that the peer sent; a peer that goes on
 asking without reading the answers is hostile or broken."""
 
-
 MAX_CONTROL_BYTES: Final = 8 * 1024 * 1024
 """The same bound in bytes, for the few control frames that can be large."""
+
+Queued = Data | SealedData | Fin | Reset
+"""What keeps its order within a connection."""
+
+Lane = Queued | deque[Queued]
+"""What waits of one connection: nearly always one frame, which needs no queue around it."""
 
 
 class Outbox:
@@ -58,22 +65,29 @@ class Outbox:
             not sent on), or None (an end's: what it was sent is given back by its sockets).
     """
 
-    __slots__ = ("_budget", "_control", "_control_size", "_lanes", "_turns", "_wake", "overrun", "size")
+    __slots__ = (
+        "_budget", "_control", "_control_size", "_lanes", "_long_lanes", "_payload", "_wake", "overrun",
+        "size",
+    )  # fmt: skip
 
     def __init__(self, wake: Callable[[], None], budget: Budget | None = None) -> None:
         self._wake = wake
         self._budget = budget
         self._control: deque[Frame] = deque()
         self._control_size = 0
-        self._lanes: dict[ConnectionId, deque[Data | Fin | Reset]] = {}
-        self._turns: deque[ConnectionId] = deque()
+        self._lanes: OrderedDict[ConnectionId, Lane] = OrderedDict()
+        """What waits of each connection, whose turn is next first."""
+        self._long_lanes = 0
+        """Lanes of more than one frame."""
+        self._payload = 0
+        """Bytes of payload in all lanes."""
         self.size = 0
-        """Bytes that wait, roughly."""
+        """Bytes that wait, roughly; 0 if nothing does."""
         self.overrun = False
         """Whether the peer has left more unread than any honest peer does."""
 
     def __bool__(self) -> bool:
-        return bool(self._control or self._turns)
+        return self.size > 0
 
     def put_control(self, frame: Frame) -> None:
         """Queue a frame ahead of all data.
@@ -84,89 +98,134 @@ class Outbox:
         if len(self._control) >= MAX_CONTROL_FRAMES or self._control_size >= MAX_CONTROL_BYTES:
             self.overrun = True
             return
-        self._wake_if_empty()
+        if not self.size:
+            self._wake()
         self._control.append(frame)
-        self._control_size += _size(frame)
-        self.size += _size(frame)
+        size = _size_of_control(frame)
+        self._control_size += size
+        self.size += size
 
-    def put(self, frame: Data | Fin | Reset) -> None:
+    def put(self, frame: Queued) -> None:
         """Queue a frame behind those of its own connection."""
-        self._wake_if_empty()
+        if not self.size:
+            self._wake()
+        if type(frame) is SealedData:
+            length = frame.length
+        else:
+            length = len(frame.payload) if type(frame) is Data else 0
+        self._payload += length
+        self.size += length + FRAME_OVERHEAD
         connection = frame.connection
         lane = self._lanes.get(connection)
         if lane is None:
-            self._lanes[connection] = deque((frame,))
-            self._turns.append(connection)
+            self._lanes[connection] = frame
         else:
-            last = lane[-1]
-            if type(frame) is Data and _joinable(last, frame):
-                lane.pop()
-                self.size -= _size(last)
-                frame = Data(connection, last.offset, last.payload + frame.payload)
-            lane.append(frame)
-        self.size += _size(frame)
+            self._put_behind(connection, lane, frame)
+
+    def _put_behind(self, connection: ConnectionId, lane: Lane, frame: Queued) -> None:
+        joined = _joined(lane[-1] if isinstance(lane, deque) else lane, frame)
+        if joined is not None:
+            self.size -= FRAME_OVERHEAD
+        if isinstance(lane, deque):
+            if joined is not None:
+                lane[-1] = joined
+            else:
+                lane.append(frame)
+        elif joined is not None:
+            self._lanes[connection] = joined
+        else:
+            self._lanes[connection] = deque((lane, frame))
+            self._long_lanes += 1
 
     def drop(self, connection: ConnectionId) -> None:
         """Forget what waits of a connection, because its receiver wants no more of it."""
         lane = self._lanes.pop(connection, None)
-        if lane is not None:
-            self._turns.remove(connection)
+        if lane is None:
+            return
+        if isinstance(lane, deque):
+            self._long_lanes -= 1
             self._leave(lane)
+        else:
+            self._leave((lane,))
 
     def drop_all(self) -> None:
         """Forget what waits of every connection, because the link is gone."""
-        for lane in self._lanes.values():
-            self._leave(lane)
-        self._lanes.clear()
-        self._turns.clear()
+        for connection in tuple(self._lanes):
+            self.drop(connection)
 
     def queued_bytes(self, connection: ConnectionId) -> int:
         """Payload of a connection that has not been sent."""
-        lane = self._lanes.get(connection, ())
-        return sum(len(frame.payload) for frame in lane if type(frame) is Data)
+        lane = self._lanes.get(connection)
+        if isinstance(lane, deque):
+            return sum(map(_payload_length, lane))
+        return _payload_length(lane) if lane is not None else 0
 
     def take(self, most: int = MAX_BATCH) -> list[Frame]:
         """Remove the frames of the next batch, of about ``most`` bytes."""
+        if self.size <= most and not self._long_lanes:
+            return self._take_all()
         taken: list[Frame] = []
         size = 0
-        control, turns, lanes = self._control, self._turns, self._lanes
+        control = self._control
         while control and size < most:
             taken.append(control.popleft())
-            size += _size(taken[-1])
+            size += _size_of_control(taken[-1])
         self._control_size -= size
-        while turns and size < most:
-            connection = turns.popleft()
-            lane = lanes[connection]
-            frame = lane.popleft()
-            taken.append(frame)
-            size += _size(frame)
-            if lane:
-                turns.append(connection)
-            else:
-                del lanes[connection]
-        self._leave(taken)
+        self.size -= size
+        data: list[Queued] = []
+        while self._lanes and size < most:
+            frame = self._take_turn()
+            data.append(frame)
+            size += _payload_length(frame) + FRAME_OVERHEAD
+        self._leave(data)
+        return taken + data
+
+    def _take_all(self) -> list[Frame]:
+        taken: list[Frame] = [*self._control, *self._lanes.values()]  # type: ignore[list-item]  # none is long
+        self._control.clear()
+        self._lanes.clear()
+        if self._budget is not None:
+            self._budget.outstanding -= self._payload
+        self._payload = self._control_size = self.size = 0
         return taken
 
-    def _leave(self, frames: Iterable[Frame]) -> None:
-        for frame in frames:
-            self.size -= _size(frame)
-            if type(frame) is Data and self._budget is not None:
-                self._budget.outstanding -= len(frame.payload)
+    def _take_turn(self) -> Queued:
+        """One frame of the connection whose turn it is."""
+        connection, lane = self._lanes.popitem(last=False)
+        if not isinstance(lane, deque):
+            return lane
+        frame = lane.popleft()
+        if len(lane) > 1:
+            self._lanes[connection] = lane
+        else:
+            self._lanes[connection] = lane[0]
+            self._long_lanes -= 1
+        return frame
 
-    def _wake_if_empty(self) -> None:
-        if not self._control and not self._turns:
-            self._wake()
+    def _leave(self, frames: Collection[Queued]) -> None:
+        payload = sum(map(_payload_length, frames))
+        self._payload -= payload
+        self.size -= payload + FRAME_OVERHEAD * len(frames)
+        if self._budget is not None:
+            self._budget.outstanding -= payload
 
 
-def _joinable(last: Data | Fin | Reset, frame: Data) -> TypeGuard[Data]:
-    return type(last) is Data and len(last.payload) + len(frame.payload) <= JOINED_BYTES
+def _joined(last: Queued, frame: Queued) -> Data | None:
+    """Two neighbours as one frame, if both are DATA and small enough."""
+    if not isinstance(last, DATA_KINDS) or not isinstance(frame, DATA_KINDS):
+        return None
+    if last.length + frame.length > JOINED_BYTES:
+        return None
+    return Data(last.connection, last.offset, last.payload + frame.payload)
 
 
-def _size(frame: Frame) -> int:
-    """Bytes that a frame needs in a batch, rounded up."""
+def _payload_length(frame: Queued) -> int:
+    return frame.length if isinstance(frame, DATA_KINDS) else 0
+
+
+def _size_of_control(frame: Frame) -> int:
+    """Bytes that a control frame needs in a batch, rounded up."""
     kind = type(frame)
-    if type(frame) is Data:
-        return len(frame.payload) + FRAME_OVERHEAD
     if kind is Open or kind is OpenResult:
         return OPEN_SIZE
     if type(frame) is Routes:

@@ -14,7 +14,7 @@ from typing import Any
 from tunneler.addresses import ConnectionId, Route
 from tunneler.errors import Code, ConnectionFault, LinkFault
 from tunneler.protocol.admission import RelayLimits, has_room, pick_proxy
-from tunneler.protocol.deadlines import Deadlines
+from tunneler.protocol.deadlines import Deadlines, IdleDeadlines
 from tunneler.protocol.events import (
     RelayEvent,
     RelayOpened,
@@ -23,6 +23,7 @@ from tunneler.protocol.events import (
     RelayStray,
 )
 from tunneler.protocol.frames import (
+    DATA_KINDS,
     SENDER,
     Ack,
     ConnectionFrame,
@@ -34,10 +35,13 @@ from tunneler.protocol.frames import (
     Party,
     Reset,
     RoutesResult,
+    SealedData,
+    kind_of,
 )
-from tunneler.protocol.relay_connection import Direction, RelayConnection, RelayLink
+from tunneler.protocol.held_back import HeldBack
+from tunneler.protocol.relay_connection import RelayConnection, RelayLink
 from tunneler.protocol.routing import Group, RouteTable
-from tunneler.protocol.window import SILLY, Budget
+from tunneler.protocol.window import Budget
 
 Entry = RelayConnection | None
 """What the table has for a frame's connection."""
@@ -59,14 +63,15 @@ class Relay:
         self._links: dict[Party, RelayLink] = {}
         self._routes = RouteTable[RelayLink]()
         self._opening = Deadlines[ConnectionId](limits.opening_timeout)
-        self._idle = Deadlines[ConnectionId](limits.idle_timeout)
-        self._capped: set[tuple[ConnectionId, Direction]] = set()
+        self._idle = IdleDeadlines[RelayConnection](limits.idle_timeout)
+        self._held_back = HeldBack()
         self.connections: dict[ConnectionId, RelayConnection] = {}
         self.draining = False
         self._receivers: dict[type, Receiver] = {
             Open: self._receive_open,
             OpenResult: self._receive_open_result,
             Data: self._receive_data,
+            SealedData: self._receive_data,
             Fin: self._receive_fin,
             Ack: self._receive_ack,
             Reset: self._receive_reset,
@@ -130,20 +135,27 @@ class Relay:
         Raises:
             LinkFault: no honest peer of this role sends this; the link is to be closed.
         """
-        if not link.attached:
-            return None  # the rest of a batch whose link was replaced meanwhile
-        if link.role is not SENDER.get(type(frame), link.role):
-            raise LinkFault(f"a {link.role} may not send {type(frame).__name__}")
         entry = self.connections.get(frame.connection)
-        if entry is not None and link is not entry.client and link is not entry.proxy:
-            return self._receive_stray(link, frame)
         try:
-            return self._receivers[type(frame)](link, entry, frame, now)
+            if type(frame) is SealedData and entry is not None and link in entry.ends:
+                return self._receive_data(link, entry, frame, now)  # by far the most frames
+            return self._receive(link, entry, frame, now)
         except ConnectionFault as fault:
             if frame.connection not in self.connections:
                 link.outbox.put(Reset(frame.connection, fault.code))
                 return None
             return self._end(frame.connection, fault.code, now=now, fault=fault)
+
+    def _receive(
+        self, link: RelayLink, entry: Entry, frame: ConnectionFrame, now: float
+    ) -> RelayEvent | None:
+        if not link.attached:
+            return None  # the rest of a batch whose link was replaced meanwhile
+        if link.role is not SENDER.get(type(frame), link.role):
+            raise LinkFault(f"a {link.role} may not send {type(frame).__name__}")
+        if entry is not None and link not in entry.ends:
+            return self._receive_stray(link, frame)
+        return self._receivers[type(frame)](link, entry, frame, now)
 
     def _receive_open(self, link: RelayLink, entry: Entry, frame: Open, now: float) -> RelayEvent | None:
         if entry is not None:
@@ -157,8 +169,8 @@ class Relay:
         proxy.connections.add(frame.connection)
         self._opening.add(frame.connection, now)
         if not frame.keepalive:
-            self._idle.add(frame.connection, now)
-        limit = self._grant(frame.connection, entry.down, frame.limit)
+            self._idle.add(entry)
+        limit = self._held_back.grant(entry.down, frame.limit)
         proxy.outbox.put_control(frame._replace(limit=limit, client=link.party))
         return RelayRouted(frame.connection, link.party, proxy.party, frame.source, frame.destination)
 
@@ -182,19 +194,23 @@ class Relay:
             return self._end(frame.connection, frame.code, tell=(), now=now)
         entry.established = True
         self._opening.discard(frame.connection)
-        limit = self._grant(frame.connection, entry.up, frame.limit)
+        limit = self._held_back.grant(entry.up, frame.limit)
         entry.client.outbox.put_control(frame._replace(limit=limit, proxy=link.party))
         request = entry.request
         return RelayOpened(
             frame.connection, entry.client.party, link.party, request.source, request.destination
         )
 
-    def _receive_data(self, link: RelayLink, entry: Entry, frame: Data, now: float) -> RelayEvent | None:
+    def _receive_data(
+        self, link: RelayLink, entry: Entry, frame: Data | SealedData, now: float
+    ) -> RelayEvent | None:
         if entry is None:
             self._answer_unknown(link, frame.connection)
             return None
-        entry.direction_from(link).pass_data(frame)
-        self._idle.touch(frame.connection, now)
+        direction = entry.up if link is entry.client else entry.direction_from(link)
+        if direction.pass_data(frame):
+            self._held_back.add(direction)
+        entry.heard = now
         return None
 
     def _receive_fin(self, link: RelayLink, entry: Entry, frame: Fin, now: float) -> RelayEvent | None:
@@ -202,7 +218,7 @@ class Relay:
             self._answer_unknown(link, frame.connection)
             return None
         entry.direction_from(link).pass_fin(frame)
-        self._idle.touch(frame.connection, now)
+        entry.heard = now
         return None
 
     def _receive_ack(self, link: RelayLink, entry: Entry, frame: Ack, now: float) -> RelayEvent | None:
@@ -212,10 +228,9 @@ class Relay:
             raise ConnectionFault("Ack before OpenResult")
         direction = entry.up if link is entry.proxy else entry.down
         ack = direction.acknowledge(frame)
-        if direction.capped:
-            self._capped.add((frame.connection, direction))
+        self._held_back.add(direction)
         direction.sender.outbox.put_control(ack)
-        self._idle.touch(frame.connection, now)
+        entry.heard = now
         return self._end(frame.connection, Code.OK, tell=(), now=now) if entry.finished else None
 
     def _receive_reset(self, link: RelayLink, entry: Entry, frame: Reset, now: float) -> RelayEvent | None:
@@ -232,11 +247,10 @@ class Relay:
         """
         if type(frame) is Open:
             raise LinkFault("Open of another client's connection", Code.CONFLICT)
-        if type(frame) is Data or type(frame) is Fin:
+        if isinstance(frame, (*DATA_KINDS, Fin)):
             self._answer_unknown(link, frame.connection)
         link.strays += 1
-        first = link.strays == 1
-        return RelayStray(frame.connection, link.party, type(frame).__name__) if first else None
+        return RelayStray(frame.connection, link.party, kind_of(frame)) if link.strays == 1 else None
 
     def _answer_unknown(self, link: RelayLink, connection: ConnectionId) -> None:
         # Data crossed a RESET on its way: a normal race. The answer ends it on that side too.
@@ -246,20 +260,12 @@ class Relay:
 
     def sent(self) -> None:
         """Bytes have left an outbox: allow senders more where memory held them back."""
-        for name, direction in tuple(self._capped):
-            if not self.connections[name].established:
-                continue  # OPEN_RESULT brings the first limit
-            before = direction.sequence.limit
-            after = direction.allow(name, step=SILLY)
-            if after > before:
-                direction.sender.outbox.put_control(Ack(name, direction.acknowledged, after))
-            if not direction.capped:
-                self._capped.discard((name, direction))
+        self._held_back.allow_more(self.connections)
 
     def expire(self, now: float) -> list[RelayEvent]:
         """End what has waited too long, at both ends."""
         ended = [(name, Code.TIMEOUT) for name in self._opening.expired(now)]
-        ended += [(name, Code.IDLE) for name in self._idle.expired(now)]
+        ended += [(entry.request.connection, Code.IDLE) for entry in self._idle.expired(now)]
         return [self._end(name, code, now=now) for name, code in ended if name in self.connections]
 
     def reset_all(self, code: Code, now: float) -> list[RelayEvent]:
@@ -267,12 +273,6 @@ class Relay:
         return [self._end(name, code, now=now) for name in list(self.connections)]
 
     # Inside.
-
-    def _grant(self, name: ConnectionId, direction: Direction, limit: int) -> int:
-        allowed = direction.grant(limit, name)
-        if direction.capped:
-            self._capped.add((name, direction))
-        return allowed
 
     def _end(
         self,
@@ -294,7 +294,7 @@ class Relay:
         client.connections.discard(name)
         proxy.connections.discard(name)
         self._opening.discard(name)
-        self._idle.discard(name)
-        self._capped -= {(name, entry.up), (name, entry.down)}
+        self._idle.discard(entry)
+        self._held_back.discard(entry)
         entry.release()
         return entry.account(code, now, fault)

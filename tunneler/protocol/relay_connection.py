@@ -8,21 +8,22 @@ not.
 
 from __future__ import annotations
 
-from tunneler.addresses import ConnectionId, Role
+from tunneler.addresses import ConnectionId
 from tunneler.errors import Code, ConnectionFault
 from tunneler.protocol.events import RelayClosed, RelayRefused
-from tunneler.protocol.frames import Ack, Data, Fin, Open, Party
+from tunneler.protocol.frames import MAX_OFFSET, Ack, Data, Fin, Open, Party, SealedData
 from tunneler.protocol.outbox import Outbox
-from tunneler.protocol.window import FLOOR, Budget, Sequence
+from tunneler.protocol.window import FLOOR, SILLY, Budget, Sequence
 
 
 class RelayLink:
     """A client's or a proxy's link, as the relay knows it."""
 
-    __slots__ = ("attached", "connections", "draining", "outbox", "party", "strays")
+    __slots__ = ("attached", "connections", "draining", "outbox", "party", "role", "strays")
 
     def __init__(self, party: Party, outbox: Outbox) -> None:
         self.party = party
+        self.role = party.identity.role
         self.outbox = outbox
         self.connections: set[ConnectionId] = set()
         self.draining = False
@@ -30,23 +31,27 @@ class RelayLink:
         self.strays = 0
         """Frames for connections of other parties."""
 
-    @property
-    def role(self) -> Role:
-        return self.party.identity.role
-
 
 class Direction:
     """Bytes from one end to the other, through here."""
 
-    __slots__ = ("_budget", "acknowledged", "finished", "granted", "receiver", "sender", "sequence")
+    __slots__ = (
+        "_budget", "acknowledged", "connection", "finished", "granted", "look_at", "receiver", "sender",
+        "sequence",
+    )  # fmt: skip
 
-    def __init__(self, sender: RelayLink, receiver: RelayLink, budget: Budget) -> None:
+    def __init__(
+        self, connection: ConnectionId, sender: RelayLink, receiver: RelayLink, budget: Budget
+    ) -> None:
+        self.connection = connection
         self.sender = sender
         self.receiver = receiver
         self.sequence = Sequence(FLOOR)
         self.granted = FLOOR
         self.acknowledged = 0
         self.finished = False
+        self.look_at = MAX_OFFSET
+        """How far the bytes must have come before the sender might be allowed more, see :meth:`settle`."""
         self._budget = budget
         budget.connections += 1
         budget.outstanding += FLOOR
@@ -56,19 +61,19 @@ class Direction:
         """Whether the sender was told less than the receiver allows."""
         return self.sequence.limit < self.granted
 
-    def grant(self, limit: int, connection: ConnectionId) -> int:
+    def grant(self, limit: int) -> int:
         """Take a limit from the receiver; return the limit to tell the sender."""
         self.granted = max(self.granted, limit)
-        return self.allow(connection)
+        return self.allow()
 
-    def allow(self, connection: ConnectionId, step: int = 1) -> int:
+    def allow(self, step: int = 1) -> int:
         """Allow the sender what the receiver granted and our memory has room for.
 
         Args:
             step: by how much at least, if as much was granted; less is left for the next time.
         """
         budget, sequence = self._budget, self.sequence
-        sent_on = sequence.received - self.receiver.outbox.queued_bytes(connection)
+        sent_on = self._sent_on
         least = min(self.granted, sent_on + FLOOR)
         wanted = min(self.granted, sent_on + budget.share)
         limit = max(least, min(wanted, sequence.limit + budget.free))
@@ -77,18 +82,41 @@ class Direction:
             sequence.limit = limit
         return sequence.limit
 
-    def pass_data(self, frame: Data) -> None:
-        """Send on what of the frame is new.
+    def settle(self) -> bool:
+        """Whether nothing more can be allowed until more bytes have come: then ``look_at`` says how far.
+
+        It cannot while bytes wait here, or the budget is what holds the sender back.
+        """
+        sequence = self.sequence
+        sent_on = self._sent_on
+        left = sent_on + self._budget.share - sequence.limit
+        if not self.capped:
+            self.look_at = MAX_OFFSET
+        elif sent_on < sequence.received or left >= min(SILLY, self.granted - sequence.limit):
+            return False
+        else:
+            self.look_at = sent_on + SILLY - left
+        return True
+
+    @property
+    def _sent_on(self) -> int:
+        return self.sequence.received - self.receiver.outbox.queued_bytes(self.connection)
+
+    def pass_data(self, frame: Data | SealedData) -> bool:
+        """Send on what of the frame is new; return whether the sender may be due a new limit.
 
         Raises:
             ConnectionFault: it leaves a gap, passes the limit or follows FIN.
         """
-        repeated = self.sequence.accept_data(frame.offset, len(frame.payload))
+        sequence = self.sequence
+        length = frame.length
+        repeated = sequence.accept_data(frame.offset, length)
         if not repeated:
             self.receiver.outbox.put(frame)
-        elif repeated < len(frame.payload):
+        elif repeated < length:
             fresh = Data(frame.connection, frame.offset + repeated, frame.payload[repeated:])
             self.receiver.outbox.put(fresh)
+        return sequence.received >= self.look_at
 
     def pass_fin(self, frame: Fin) -> None:
         """Send FIN on, unless it is a repeat.
@@ -111,7 +139,7 @@ class Direction:
             raise ConnectionFault(f"ACK of {frame.offset}, but only {end} was sent")
         self.acknowledged = max(self.acknowledged, frame.offset)
         self.finished = fin is not None and self.acknowledged == end
-        return Ack(frame.connection, frame.offset, self.grant(frame.limit, frame.connection))
+        return Ack(frame.connection, frame.offset, self.grant(frame.limit))
 
     def release(self) -> None:
         """Give back what was promised and not used; what is queued is given back as it leaves."""
@@ -122,7 +150,7 @@ class Direction:
 class RelayConnection:
     """The server's entry for one connection."""
 
-    __slots__ = ("client", "down", "established", "opened", "proxy", "request", "up")
+    __slots__ = ("client", "down", "ends", "established", "heard", "opened", "proxy", "request", "up")
 
     def __init__(
         self, request: Open, client: RelayLink, proxy: RelayLink, budget: Budget, now: float
@@ -130,10 +158,13 @@ class RelayConnection:
         self.request = request
         self.client = client
         self.proxy = proxy
-        self.up = Direction(client, proxy, budget)
-        self.down = Direction(proxy, client, budget)
+        self.ends = (client, proxy)
+        self.up = Direction(request.connection, client, proxy, budget)
+        self.down = Direction(request.connection, proxy, client, budget)
         self.established = False
         self.opened = now
+        self.heard = now
+        """When the last frame came."""
 
     @property
     def finished(self) -> bool:

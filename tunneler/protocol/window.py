@@ -29,7 +29,7 @@ CEILING: Final = 16 * 1024 * 1024
 class Budget:
     """Bytes that the connections of one process may be sent but have not handed on."""
 
-    __slots__ = ("connections", "outstanding", "total")
+    __slots__ = ("_connections", "outstanding", "share", "total")
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -37,9 +37,14 @@ class Budget:
         self.outstanding = 0
 
     @property
-    def share(self) -> int:
+    def connections(self) -> int:
+        return self._connections
+
+    @connections.setter
+    def connections(self, number: int) -> None:
+        self._connections = number
+        self.share = min(max(self.total // max(1, number), FLOOR), CEILING)
         """Window of one connection, were all of them busy."""
-        return min(max(self.total // max(1, self.connections), FLOOR), CEILING)
 
     @property
     def free(self) -> int:
@@ -119,20 +124,22 @@ class ReceiveWindow:
         Raises:
             LocalProtocolError: more bytes than arrived.
         """
-        self.handed_over += length
-        if self.handed_over > self.sequence.received:
-            raise LocalProtocolError(f"{self.handed_over} bytes handed over of {self.sequence.received}")
-        budget = self._budget
+        sequence, budget = self.sequence, self._budget
+        handed_over = self.handed_over = self.handed_over + length
+        if handed_over > sequence.received:
+            raise LocalProtocolError(f"{handed_over} bytes handed over of {sequence.received}")
         budget.outstanding -= length
-        grown = min(budget.share, FLOOR + self.handed_over)
-        extension = self.handed_over + grown - self.sequence.limit
-        if extension < grown // 4 or self.sequence.fin is not None:
+        grown = FLOOR + handed_over
+        if grown > budget.share:
+            grown = budget.share
+        extension = handed_over + grown - sequence.limit
+        if extension < grown // 4 or sequence.fin is not None:
             return False
-        least = self.handed_over + FLOOR - self.sequence.limit
+        least = handed_over + FLOOR - sequence.limit
         extension = max(min(extension, budget.free), least)
         if extension < SILLY:
             return False
-        self.sequence.limit += extension
+        sequence.limit += extension
         budget.outstanding += extension
         return True
 

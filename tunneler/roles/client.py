@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from itertools import count
-from pathlib import Path
 from secrets import token_bytes
 
 from tunneler.addresses import ConnectionId, Endpoint, FourTuple, Role
@@ -23,15 +22,13 @@ from tunneler.config.model import ClientConfig
 from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import run_until_stopped
 from tunneler.engine.splice import Splice
-from tunneler.errors import CaptureError, Code, ExitStatus
+from tunneler.errors import CaptureError, Code, ConfigError, ExitStatus
 from tunneler.protocol.frames import Open, Party
 from tunneler.roles.dialing import DialingRole
 from tunneler.roles.setup import capture_plan_of
-from tunneler.sockets.acceptor import Acceptor, listen
+from tunneler.sockets.acceptor import Acceptor, has_ipv6, listen
 from tunneler.sockets.calls import prepare, reset
-
-_IPV6 = Path("/proc/net/if_inet6")
-"""Absent where the kernel has no IPv6, or it is disabled."""
+from tunneler.systemd.activation import passed_sockets
 
 
 def run(config: ClientConfig) -> ExitStatus:
@@ -40,19 +37,24 @@ def run(config: ClientConfig) -> ExitStatus:
     Raises:
         TunnelerError: it cannot start.
     """
+    passed = passed_sockets()
 
     async def serve(stop: asyncio.Event) -> None:
-        await Client(config).serve(stop)
+        await Client(config, [each.socket for each in passed]).serve(stop)
 
     return run_until_stopped(serve)
 
 
 class Client(DialingRole):
-    """See the module."""
+    """See the module.
+
+    Args:
+        listening: sockets where captured connections arrive, instead of ones that are made for it.
+    """
 
     _config: ClientConfig
 
-    def __init__(self, config: ClientConfig) -> None:
+    def __init__(self, config: ClientConfig, listening: Sequence[socket.socket] = ()) -> None:
         super().__init__(
             Role.CLIENT,
             config.client_id,
@@ -62,6 +64,8 @@ class Client(DialingRole):
         )
         self._plan = capture_plan_of(config)
         self._check = DestinationCheck(self._plan)
+        self._listening = listening
+        _require_port(listening, self._plan.listen_port)
         self._acceptors: list[Acceptor] = []
         self._secret = token_bytes(16)
         self._counter = count()
@@ -70,8 +74,7 @@ class Client(DialingRole):
     async def serve(self, stop: asyncio.Event) -> None:
         """Capture and carry connections until asked to stop."""
         with self.reactor, ExitStack() as listening:
-            for host in self._listening_hosts():
-                sock = listen(host, self._plan.listen_port)
+            for sock in self._listening or self._listen():
                 acceptor = Acceptor(sock, self.reactor, self._accepted, self._log.error)
                 listening.callback(self._acceptors.clear)
                 listening.callback(acceptor.close)
@@ -91,16 +94,16 @@ class Client(DialingRole):
 
     # Capture.
 
-    def _listening_hosts(self) -> list[str]:
-        """Where captured connections arrive.
+    def _listen(self) -> Iterator[socket.socket]:
+        """Sockets where captured connections arrive.
 
         REDIRECT sends this host's own to a loopback address, and a gateway's to the address of
         the interface that they came in by (iptables-extensions(8)).
         """
         hosts = ["0.0.0.0"] if self._plan.gateway else ["127.0.0.1"]
-        if socket.has_ipv6 and _IPV6.exists():
+        if has_ipv6():
             hosts.append("::" if self._plan.gateway else "::1")
-        return hosts
+        return (listen(host, self._plan.listen_port) for host in hosts)
 
     @contextmanager
     def _rules(self) -> Iterator[Callable[[], None]]:
@@ -211,3 +214,15 @@ class Client(DialingRole):
             source=request.source,
             original_target=request.destination,
         )
+
+
+def _require_port(listening: Sequence[socket.socket], port: int) -> None:
+    for sock in listening:
+        found = sock.getsockname()[1]
+        if found != port:
+            raise ConfigError(
+                "listen_port",
+                "",
+                f"expected the port of the .socket unit, which is {found}, not {port}: "
+                "connections are redirected to one port",
+            )

@@ -40,7 +40,7 @@ class DialingRole:
         self._drained = asyncio.Event()
         self._draining = False
         self.reactor = Reactor()
-        dialer = dialer_of(config, role)
+        dialer = dialer_of(config, role, self.reactor)
         self._keepers = [
             LinkKeeper(server, dialer, backoff_of(config), partial(self._make_end, server))
             for server in config.server_addr

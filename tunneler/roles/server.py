@@ -9,8 +9,10 @@ stop: refuse new connections, let those that are open finish, close the links
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Sequence
 
-from tunneler.addresses import Role
+from tunneler.addresses import HostPort, Role
 from tunneler.config.model import ServerConfig
 from tunneler.engine.driver import LinkDriver, clock
 from tunneler.engine.process import run_until_stopped, tick, wait_for
@@ -33,8 +35,10 @@ from tunneler.protocol.frames import ConnectionFrame, Party
 from tunneler.protocol.relay import Relay
 from tunneler.protocol.relay_connection import RelayLink
 from tunneler.protocol.window import Budget
+from tunneler.roles.health import health_calls
 from tunneler.roles.setup import listener_of, timing_of
 from tunneler.sockets.reactor import Reactor
+from tunneler.systemd.activation import passed_sockets
 from tunneler.transport.seam import BatchReceiver, BatchStream, Listener
 
 _log = EventLog("server")
@@ -46,18 +50,24 @@ def run(config: ServerConfig) -> ExitStatus:
     Raises:
         TunnelerError: it cannot start.
     """
+    passed = passed_sockets()
 
     async def serve(stop: asyncio.Event) -> None:
-        await Server(config).serve(stop)
+        await Server(config, [each.socket for each in passed]).serve(stop)
 
     return run_until_stopped(serve)
 
 
 class Server:
-    """See the module."""
+    """See the module.
 
-    def __init__(self, config: ServerConfig) -> None:
+    Args:
+        listening: sockets to take links from, instead of listening on ``listen_addr``.
+    """
+
+    def __init__(self, config: ServerConfig, listening: Sequence[socket.socket] = ()) -> None:
         self.config = config
+        self._listening = listening
         self.budget = Budget(config.limits.memory_budget)
         self.relay = Relay(_limits_of(config), self.budget)
         self.links: set[ServerLink] = set()
@@ -66,13 +76,16 @@ class Server:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Relay until asked to stop."""
-        listener = listener_of(self.config, _log.warning)
+        listener = listener_of(self.config, self.reactor, _log.warning)
         with self.reactor:
             await self._listen(listener, stop)
 
     async def _listen(self, listener: Listener, stop: asyncio.Event) -> None:
-        async with listener.serve(self.config.listen_addr, self._attach), asyncio.TaskGroup() as tasks:
-            _log.info("listening", address=self.config.listen_addr)
+        listening = self._listening or self.config.listen_addr
+        passed = [str(HostPort(*sock.getsockname()[:2])) for sock in self._listening]
+        calls = health_calls(lambda: self.relay.draining)
+        async with listener.serve(listening, self._attach, calls), asyncio.TaskGroup() as tasks:
+            _log.info("listening", address=" ".join(passed) or self.config.listen_addr)
             ticker = tasks.create_task(tick(self._tick))
             await stop.wait()
             await self._drain()

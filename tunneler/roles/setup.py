@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from tunneler.addresses import Role
 from tunneler.capture.rules import CapturePlan
 from tunneler.capture.select import plan_for
 from tunneler.config.model import ClientConfig, DialingConfig, RoleConfig, ServerConfig
 from tunneler.engine.backoff import Backoff
+from tunneler.errors import PkiError
 from tunneler.observability.log import EventLog
-from tunneler.pki.credentials import EXPIRY_WARNING_DAYS, days_left, load_credentials
+from tunneler.pki.credentials import EXPIRY_WARNING_DAYS, Credentials, days_left
 from tunneler.pki.identity import identity_of_certificate
+from tunneler.pki.renewal import RenewedCredentials
 from tunneler.protocol.link import Timing
+from tunneler.sockets.reactor import Reactor
 from tunneler.transport.seam import Dialer, Listener, Security
 
 _log = EventLog("setup")
 
+SPARE_PEERS = 64
+"""Peers beyond limits.max_links that a server lets in: to be told so, or for a health check."""
+
+TLS_VERSIONS = {"1.3": ssl.TLSVersion.TLSv1_3, "1.2": ssl.TLSVersion.TLSv1_2}
+
 
 def security_of(config: RoleConfig, role: Role) -> Security:
-    """Load the certificate and key that the configuration names.
+    """Load the certificate and key that the configuration names, and follow their files from then on.
 
     Raises:
         PkiError: they cannot be used.
     """
     tls = config.tls
+    minimum = TLS_VERSIONS[tls.min_version]
     if tls.insecure or tls.cert_file is None or tls.key_file is None or tls.ca_file is None:
         _log.warning("plaintext", hint="tls.insecure is set: nobody is authenticated, nothing is encrypted")
-        return Security(None, identity_of_certificate)
-    now = datetime.now(UTC)
-    credentials = load_credentials(tls.cert_file, tls.key_file, tls.ca_file, role, now=now)
-    days = days_left(credentials, now=now)
+        return Security(None, identity_of_certificate, minimum)
+    file = tls.cert_file
+
+    def renewed(credentials: Credentials) -> None:
+        _log.info("certificate_renewed", file=file, days=days_left(credentials, now=datetime.now(UTC)))
+        _warn_of_expiry(credentials, file)
+
+    def not_renewed(error: PkiError) -> None:
+        _log.error("certificate_not_renewed", file=file, reason=error, hint="new links use the old one")
+
+    material = RenewedCredentials(
+        file, tls.key_file, tls.ca_file, role, renewed=renewed, not_renewed=not_renewed
+    )
+    _warn_of_expiry(material(), file)
+    return Security(material, identity_of_certificate, minimum)
+
+
+def _warn_of_expiry(credentials: Credentials, file: Path) -> None:
+    days = days_left(credentials, now=datetime.now(UTC))
     if days < EXPIRY_WARNING_DAYS:
-        _log.warning("certificate_expires_soon", file=tls.cert_file, days=days)
-    return Security(credentials, identity_of_certificate)
+        _log.warning("certificate_expires_soon", file=file, days=days)
 
 
 def capture_plan_of(config: ClientConfig) -> CapturePlan:
@@ -63,21 +88,31 @@ def backoff_of(config: RoleConfig) -> Backoff:
     return Backoff(timeouts.backoff_start, timeouts.backoff_cap, timeouts.backoff_reset)
 
 
-def dialer_of(config: DialingConfig, role: Role) -> Dialer:
+def dialer_of(config: DialingConfig, role: Role, reactor: Reactor) -> Dialer:
     """The transport that the links of a client or proxy use."""
+    security, timeout = security_of(config, role), config.timeouts.handshake
+    if config.transport == "native":
+        from tunneler.transport.native.dialer import NativeDialer
+
+        return NativeDialer(role, security, reactor, timeout)
     from tunneler.transport.grpcio.settings import configure_environment
 
     configure_environment()
     from tunneler.transport.grpcio.dialer import GrpcDialer
 
-    return GrpcDialer(role, security_of(config, role), config.timeouts.handshake)
+    return GrpcDialer(role, security, timeout)
 
 
-def listener_of(config: ServerConfig, report: Callable[..., None]) -> Listener:
+def listener_of(config: ServerConfig, reactor: Reactor, report: Callable[..., None]) -> Listener:
     """The transport that a server's links arrive by."""
+    security = security_of(config, Role.SERVER)
+    if config.transport == "native":
+        from tunneler.transport.native.listener import NativeListener
+
+        return NativeListener(security, reactor, config.limits.max_links + SPARE_PEERS, report)
     from tunneler.transport.grpcio.settings import configure_environment
 
     configure_environment()
     from tunneler.transport.grpcio.listener import GrpcListener
 
-    return GrpcListener(security_of(config, Role.SERVER), report)
+    return GrpcListener(security, report)

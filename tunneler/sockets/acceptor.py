@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
+from tunneler.addresses import HostPort
 from tunneler.errors import TransportError
 from tunneler.sockets.calls import TRY_AGAIN
 from tunneler.sockets.reactor import READ, Reactor
@@ -16,6 +18,14 @@ BACKLOG = 4096
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Failures of accept(2) that leave the connection in the queue: trying again at once would spin."""
+
+_IPV6_ADDRESSES = Path("/proc/net/if_inet6")
+"""Absent where the kernel has no IPv6, or it is disabled."""
+
+
+def has_ipv6() -> bool:
+    """Whether an IPv6 socket can be listened on here."""
+    return socket.has_ipv6 and _IPV6_ADDRESSES.exists()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -36,7 +46,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         raise TransportError(
-            f"cannot listen on {host} port {port}: {error.strerror}; is another program using it?"
+            f"cannot listen on {HostPort(host, port)}: {error.strerror}; is another program using it?"
         ) from error
     return sock
 

@@ -28,15 +28,18 @@ Ready = Callable[[int], None]
 
 
 class Reactor:
-    """Calls back when sockets are ready, from the event loop that was running when it was opened."""
+    """Calls back when sockets are ready, from the event loop that was running when it was opened.
+
+    A context manager: it is open inside.
+    """
+
+    _epoll: select.epoll
+    _loop: asyncio.AbstractEventLoop
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
         self._ready: dict[int, Ready] = {}
         self._at_end: list[Callable[[], None]] = []
         self._in_turn = False
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._epoll.fileno(), self._turn)
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -60,10 +63,16 @@ class Reactor:
         self._at_end.append(callback)
 
     def __enter__(self) -> Self:
+        self.open()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def open(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._epoll = select.epoll()
+        self._loop.add_reader(self._epoll.fileno(), self._turn)
 
     def close(self) -> None:
         """Stop; whatever was registered is to be unregistered before."""

@@ -4,19 +4,23 @@ A transport moves batches (opaque bytes) both ways and knows nothing of frames; 
 it knows nothing of gRPC, HTTP/2 or TLS. Everything here happens on one thread, in callbacks
 that must not block:
 
-    stream.send(batch)     hand over one batch; it is then congested until room_made()
+    stream.send(batch)     hand over one batch; if the stream is then congested, room_made() follows
     batch_received(batch)  one batch of the peer
-    room_made()            the batch has been taken; the next may be handed over
+    room_made()            the batch has left; the next may be handed over
     stream_closed(error)   the last callback; None when the stream ended in good order
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+import ssl
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
 from tunneler.addresses import HostPort, Identity, Role
+from tunneler.http2.codes import Status
 
 
 class Peer(NamedTuple):
@@ -38,7 +42,7 @@ class BatchStream(Protocol):
         ...
 
     def send(self, batch: bytes) -> None:
-        """Hand over a batch.
+        """Hand over a batch. The stream may be congested afterwards, until ``room_made``.
 
         Raises:
             RuntimeError: the stream is congested or closed.
@@ -84,12 +88,16 @@ class Security(NamedTuple):
     """How links are secured.
 
     Attributes:
-        material: TLS, mutual; None means plaintext, which configuration allows on loopback only.
+        material: TLS, mutual; asked for each new link, so that a renewed certificate is used without a
+            restart. It is the same object as long as nothing is renewed. None instead of a function
+            means plaintext, which configuration allows on loopback only.
         identify: reads the identity out of a peer's certificate (PEM); raises PkiError.
+        minimum_version: of TLS, that a link may use.
     """
 
-    material: TlsMaterial | None
+    material: Callable[[], TlsMaterial] | None
     identify: Callable[[bytes], Identity]
+    minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
 
 
 class Dialer(Protocol):
@@ -104,14 +112,44 @@ class Dialer(Protocol):
         ...
 
 
+UnaryHandler = Callable[[bytes], bytes]
+"""Answers one request with one response, both as serialised messages; raises CallRefused."""
+
+NO_CALLS: Final[Mapping[str, UnaryHandler]] = MappingProxyType({})
+
+
+class CallRefused(Exception):
+    """Raised by a :data:`UnaryHandler` instead of an answer.
+
+    Args:
+        status: what the caller is told; not OK.
+    """
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+Listening = HostPort | Sequence[socket.socket]
+"""An address to listen on, or sockets that do so already; the listener owns them, and closes them."""
+
+
 class Listener(Protocol):
     """Takes links from clients and proxies."""
 
-    def serve(self, address: HostPort, attach: Attach) -> AbstractAsyncContextManager[None]:
+    def serve(
+        self, listening: Listening, attach: Attach, unary: Mapping[str, UnaryHandler] = NO_CALLS
+    ) -> AbstractAsyncContextManager[None]:
         """Accept links while the context is open; leaving it ends those that remain.
+
+        Args:
+            attach: called for each link.
+            unary: further methods (such as ``/grpc.health.v1.Health/Check``), for whoever has a
+                certificate of ours, whatever the role.
 
         Raises:
             TransportError: the address cannot be listened on.
+            ConfigError: this transport cannot adopt sockets.
         """
         ...
 

@@ -28,6 +28,8 @@ from tunneler.protocol.frames import (
     Data,
     Fin,
     Frame,
+    SealedData,
+    make,
 )
 from tunneler.wire import tunnel_pb2 as pb
 from tunneler.wire.messages import frame_of_message, message_of_frame
@@ -40,16 +42,20 @@ _OFFSET: Final = 0x19
 _PAYLOAD: Final = 0x22
 _LIMIT: Final = 0x29
 
-_DATA: Final = int(pb.DATA)
-_FIN: Final = int(pb.FIN)
-_ACK: Final = int(pb.ACK)
+# What every hot frame starts with: the connection's tag and length, the connection, the kind's tag,
+# the kind and the offset's tag, the offset.
+_HEAD: Final = struct.Struct("<H16s3sQ")
+_CONNECTION_START: Final = _CONNECTION | CONNECTION_ID_BYTES << 8
+_DATA_KIND: Final = bytes((_KIND, int(pb.DATA), _OFFSET))
+_FIN_KIND: Final = bytes((_KIND, int(pb.FIN), _OFFSET))
+_ACK_KIND: Final = bytes((_KIND, int(pb.ACK), _OFFSET))
 
-_HEAD: Final = struct.Struct("<BB16sBBBQ")  # connection, kind, offset: what every hot frame starts with
-_ACK_END: Final = struct.Struct("<BQ")  # limit
-_ACK_BYTES: Final = _HEAD.size + _ACK_END.size
-_FIN_BYTES: Final = _HEAD.size
+_HEAD_BYTES: Final = _HEAD.size
+_SHORT_DATA: Final = struct.Struct("<BBH16s3sQBB")  # with one byte for each of the two lengths
+_LIMIT_END: Final = struct.Struct("<BQ")
+_ACK_BYTES: Final = _HEAD_BYTES + _LIMIT_END.size
 _ACK_START: Final = bytes((_FRAMES, _ACK_BYTES))
-_FIN_START: Final = bytes((_FRAMES, _FIN_BYTES))
+_FIN_START: Final = bytes((_FRAMES, _HEAD_BYTES))
 
 
 class _NotCanonicalError(Exception):
@@ -69,41 +75,45 @@ _SHORT_VARINTS: Final = tuple(_varint(value) for value in range(1 << 14))
 
 
 def encode(frames: Iterable[Frame]) -> bytes:
-    """Serialise frames as one batch, in canonical protobuf."""
+    """Serialise frames as one batch, in canonical protobuf; sealed ones as they came."""
     parts: list[bytes] = []
     for frame in frames:
-        if type(frame) is Data:
-            _append_data(parts, *frame)
+        if type(frame) is SealedData:
+            parts.append(frame[3])
+        elif type(frame) is Data:
+            connection, offset, payload = frame
+            parts += (_head_of_data(connection, offset, len(payload)), payload)
         elif type(frame) is Ack:
-            name, offset, limit = frame
-            head = _HEAD.pack(_CONNECTION, CONNECTION_ID_BYTES, name, _KIND, _ACK, _OFFSET, offset)
-            parts += (_ACK_START, head, _ACK_END.pack(_LIMIT, limit))
+            connection, offset, limit = frame
+            head = _HEAD.pack(_CONNECTION_START, connection, _ACK_KIND, offset)
+            parts += (_ACK_START, head, _LIMIT_END.pack(_LIMIT, limit))
         elif type(frame) is Fin:
-            name, offset = frame
-            head = _HEAD.pack(_CONNECTION, CONNECTION_ID_BYTES, name, _KIND, _FIN, _OFFSET, offset)
-            parts += (_FIN_START, head)
+            parts += (_FIN_START, _HEAD.pack(_CONNECTION_START, frame[0], _FIN_KIND, frame[1]))
         else:
             message = message_of_frame(frame).SerializeToString()
             parts += (b"\x0a", _varint(len(message)), message)
     return b"".join(parts)
 
 
-def _append_data(parts: list[bytes], connection: ConnectionId, offset: int, payload: bytes) -> None:
-    length = len(payload)
+def _head_of_data(connection: ConnectionId, offset: int, length: int) -> bytes:
+    """All of a DATA frame before its payload, the frame's own length included."""
+    total = _HEAD_BYTES + 2 + length
+    if total <= 0x7F:
+        return _SHORT_DATA.pack(
+            _FRAMES, total, _CONNECTION_START, connection, _DATA_KIND, offset, _PAYLOAD, length
+        )
     payload_length = _SHORT_VARINTS[length] if length < 1 << 14 else _varint(length)
-    total = _HEAD.size + 1 + len(payload_length) + length
-    parts += (
-        b"\x0a",
-        _SHORT_VARINTS[total] if total < 1 << 14 else _varint(total),
-        _HEAD.pack(_CONNECTION, CONNECTION_ID_BYTES, connection, _KIND, _DATA, _OFFSET, offset),
-        b"\x22",
-        payload_length,
-        payload,
-    )
+    total += len(payload_length) - 1
+    total_length = _SHORT_VARINTS[total] if total < 1 << 14 else _varint(total)
+    head = _HEAD.pack(_CONNECTION_START, connection, _DATA_KIND, offset)
+    return b"\x0a%b%b\x22%b" % (total_length, head, payload_length)
 
 
-def decode(batch: bytes) -> list[Frame]:
+def decode(batch: bytes, *, sealed: bool = False) -> list[Frame]:
     """Read one batch.
+
+    Args:
+        sealed: leave DATA as it came (:class:`SealedData`) where its encoding is canonical.
 
     Raises:
         LinkFault: it is not a batch, or holds a frame that no kind allows.
@@ -111,16 +121,17 @@ def decode(batch: bytes) -> list[Frame]:
     if len(batch) > MAX_BATCH_ACCEPTED:
         raise LinkFault(f"a batch of {len(batch)} bytes exceeds {MAX_BATCH_ACCEPTED}")
     try:
-        return _decode_by_layout(batch)
+        return _decode_by_layout(batch, sealed=sealed)
     except (IndexError, _NotCanonicalError):
         # Cut short, or a legal encoding that is not canonical at the level of the batch.
         return _decode_by_protobuf(batch)
 
 
-def _decode_by_layout(batch: bytes) -> list[Frame]:
+def _decode_by_layout(batch: bytes, *, sealed: bool) -> list[Frame]:
     frames: list[Frame] = []
     position, end_of_batch = 0, len(batch)
     while position < end_of_batch:
+        start = position
         if batch[position] != _FRAMES:
             return _decode_by_protobuf(batch)
         length = batch[position + 1]
@@ -130,32 +141,39 @@ def _decode_by_layout(batch: bytes) -> list[Frame]:
         end = position + length
         if end > end_of_batch:
             raise LinkFault("a frame runs past the end of its batch")
-        frames.append(_decode_hot(batch, position, end) or _decode_cold(batch[position:end]))
+        frame = _decode_hot(batch, position, end, start if sealed else None)
+        frames.append(frame or _decode_cold(batch[position:end]))
         position = end
     return frames
 
 
-def _decode_hot(batch: bytes, start: int, end: int) -> Data | Ack | Fin | None:
-    """Read a canonical DATA, ACK or FIN; None when this is anything else."""
-    if end - start < _HEAD.size:
+def _decode_hot(
+    batch: bytes, start: int, end: int, sealed_from: int | None = None
+) -> Data | SealedData | Ack | Fin | None:
+    """Read a canonical DATA, ACK or FIN; None when this is anything else.
+
+    Args:
+        sealed_from: where the frame begins in the batch, if DATA is to be left as it came.
+    """
+    rest = start + _HEAD_BYTES
+    if end < rest:
         return None
-    tag, id_length, connection, kind_tag, kind, offset_tag, offset = _HEAD.unpack_from(batch, start)
-    if tag != _CONNECTION or id_length != CONNECTION_ID_BYTES or kind_tag != _KIND or offset_tag != _OFFSET:
+    connection_start, connection, kind, offset = _HEAD.unpack_from(batch, start)
+    if connection_start != _CONNECTION_START or offset > MAX_OFFSET:
         return None
-    if offset > MAX_OFFSET:
-        return None
-    rest = start + _HEAD.size
-    if kind == _DATA and end > rest + 2 and batch[rest] == _PAYLOAD:
+    if kind == _DATA_KIND and end > rest + 2 and batch[rest] == _PAYLOAD:
         length, payload = batch[rest + 1], rest + 2
         if length > 0x7F:
             length, payload = _continue_varint(batch, length, payload)
         if 0 < length <= MAX_PAYLOAD and payload + length == end:
-            return Data(connection, offset, batch[payload:end])
-    elif kind == _ACK and end - start == _ACK_BYTES and batch[rest] == _LIMIT:
-        limit = int.from_bytes(batch[rest + 1 : end], "little")
-        if limit <= MAX_OFFSET:
+            if sealed_from is None:
+                return make(Data, (connection, offset, batch[payload:end]))
+            return make(SealedData, (connection, offset, length, batch[sealed_from:end]))
+    elif kind == _ACK_KIND and end - start == _ACK_BYTES:
+        limit_tag, limit = _LIMIT_END.unpack_from(batch, rest)
+        if limit_tag == _LIMIT and limit <= MAX_OFFSET:
             return Ack(connection, offset, limit)
-    elif kind == _FIN and end == rest:
+    elif kind == _FIN_KIND and end == rest:
         return Fin(connection, offset)
     return None
 

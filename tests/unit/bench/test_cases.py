@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from bench.cases import CaseError, Measurement, parse_iperf3, parse_wrk
+from bench.cases import parse_iperf3, parse_wrk
+from bench.scene import CaseError, Measurement
 
 WRK = """\
 Running 5s test @ http://192.168.1.5:80/

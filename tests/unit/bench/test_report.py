@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from bench.accounting import Switches
 from bench.cases import CASES
 from bench.measure import Sample
-from bench.report import Results, cost_table, markdown, memory_table, ratio_table, render, speed_table
+from bench.report import (
+    cost_table,
+    growth_table,
+    markdown,
+    memory_table,
+    ratio_table,
+    render,
+    speed_table,
+    switch_table,
+)
+from bench.results import Results
+from bench.scene import Growth
 
 RATE = next(case for case in CASES if case.name == "http-32")
 LATENCY = next(case for case in CASES if case.name == "http-1")
+
+
+GROWTH = {"client": Growth(200 << 10, 10 << 10)}
 
 
 def sample(subject: str, value: float, *, case: str = "http-32", errors: int = 0, number: int = 1) -> Sample:
@@ -62,6 +77,21 @@ def test_cost_is_per_unit_of_work() -> None:
 def test_memory_is_the_highest_of_all_rounds() -> None:
     low = Sample(2, "nebula", "http-1", 1, 1, 0, {"client": 0.0}, {"client": 4 << 20})
     assert memory_table(Results([sample("nebula", 1), low]), ["nebula"])[1] == ["nebula", "5", "-", "-"]
+
+
+def test_memory_for_held_connections_is_no_peak_under_load() -> None:
+    held = Sample(1, "nebula", "idle-10000", 1, 10, peak_bytes={"client": 9 << 20}, growth=GROWTH)
+    assert memory_table(Results([sample("nebula", 1), held]), ["nebula"])[1] == ["nebula", "5", "-", "-"]
+    assert growth_table(Results([held]), ["nebula"], CASES)[1] == ["nebula", "10", "20.0 / 1.0", "-", "-"]
+
+
+def test_context_switches_are_per_request() -> None:
+    switches = {"server": Switches(2000, 500)}
+    one = Sample(1, "nebula", "http-32", 1, 1000, cpu={"server": 1.0}, switches=switches)
+    assert switch_table(Results([one]), ["nebula"], [RATE]) == [
+        ["subject", "role", "http-32"],
+        ["nebula", "server", "2.00 + 0.50"],
+    ]
 
 
 def test_columns_line_up() -> None:

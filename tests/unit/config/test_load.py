@@ -93,6 +93,18 @@ class TestPrecedence:
         config = client(first, second).config
         assert (config.listen_port, config.log.level) == (5, "debug")
 
+    def test_transport_and_version_of_tls_from_every_kind_of_source(self, file: Any) -> None:
+        sources: list[tuple[tuple[Path, ...], dict[str, str], dict[str, object]]] = [
+            ((file("a.yaml", "transport: native\ntls: {min_version: 1.2}"),), {}, {}),
+            ((file("a.json", {"transport": "native", "tls": {"min_version": 1.2}}),), {}, {}),
+            ((file("a.env", "TUNNELER_TRANSPORT=native\nTUNNELER_TLS_MIN_VERSION=1.2"),), {}, {}),
+            ((), {"TUNNELER_TRANSPORT": "native", "TUNNELER_TLS_MIN_VERSION": "1.2"}, {}),
+            ((), {}, {"transport": "native", "tls.min_version": "1.2"}),
+        ]
+        for files, environment, flags in sources:
+            config = client(*files, environment=environment, flags=flags).config
+            assert (config.transport, config.tls.min_version) == ("native", "1.2")
+
 
 class TestPaths:
     TLS = "tls: {cert_file: certs/c.pem, key_file: /etc/k.pem, ca_file: ../ca.pem}\nlog: {output: client.log}"
@@ -180,6 +192,8 @@ class TestFaults:
                 "client_id: " + "x" * 1000,
                 "client_id: expected up to 64 letters, digits, dots, dashes and underscores",
             ),
+            ("transport: quic", "transport: expected 'native' or 'grpcio', not 'quic'"),
+            ("tls: {min_version: 1.1}", "tls.min_version: expected '1.3' or '1.2', not '1.1'"),
             ('"\\x1b[31m\\n": 1', r"\x1b[31m\n: unknown key"),
             ('listen_port: "\\x1b[31m\\n"', "listen_port: expected a whole number, not "),
         ],

@@ -76,6 +76,22 @@ def test_configurations_are_immutable() -> None:
         config.listen_addr = RELAY
 
 
+@pytest.mark.parametrize(("written", "meant"), [("1.2", "1.2"), ("1.3", "1.3"), (1.2, "1.2"), (1.3, "1.3")])
+def test_a_version_of_tls_as_text_or_number(written: object, meant: str) -> None:
+    config = TlsConfig.model_validate({"insecure": True, "min_version": written})
+    assert config.min_version == meant
+
+
+@pytest.mark.parametrize("wrong", ["1.1", "TLSv1.3", "", 1, 1.35, True, None, ["1.3"]])
+def test_not_a_version_of_tls(wrong: object) -> None:
+    with pytest.raises(ValidationError, match=r"'1\.3' or '1\.2'"):
+        TlsConfig.model_validate({"insecure": True, "min_version": wrong})
+
+
+def test_no_tls_older_than_1_3_unless_somebody_says_so() -> None:
+    assert TLS.min_version == "1.3"
+
+
 @pytest.mark.parametrize("role", list(Role))
 def test_no_model_accepts_an_unknown_key(role: Role) -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):

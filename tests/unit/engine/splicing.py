@@ -69,6 +69,7 @@ class Bench:
 
     def __init__(self, role: Role = Role.CLIENT) -> None:
         self.reactor = Reactor()
+        self.reactor.open()
         self.budget = Budget(64 * 1024 * 1024)
         self.owner = Owner()
         self.near, far = stream_pair()

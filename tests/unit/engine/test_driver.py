@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from tests.loopback.running import until
-from tests.unit.engine.driving import HELLO, HELLO_OF_NEAR, NAME, Bench
-from tests.unit.transport.streams import Scribe, stream_pair
-from tunneler.addresses import ConnectionId, Role
-from tunneler.engine.driver import LinkDriver
+from tests.unit.engine.driving import HELLO, HELLO_OF_NEAR, NAME, UNHURRIED, Bench, Handler
+from tests.unit.transport.streams import MemoryStream, Scribe, stream_pair
+from tunneler.addresses import ConnectionId, Identity, Role
+from tunneler.engine.driver import BATCHES_PER_TURN, LinkDriver
 from tunneler.errors import Code, LinkFault
 from tunneler.protocol.events import LinkOpened, PeerDraining, PeerLeft
 from tunneler.protocol.frames import (
@@ -23,9 +24,11 @@ from tunneler.protocol.frames import (
     Heartbeat,
     Hello,
     Reset,
+    SealedData,
 )
 from tunneler.protocol.link import Timing
-from tunneler.wire.codec import encode
+from tunneler.transport.seam import Peer
+from tunneler.wire.codec import decode, encode
 
 
 def names(count: int) -> list[ConnectionId]:
@@ -74,6 +77,65 @@ async def test_a_backlog_leaves_in_batches_of_bounded_size() -> None:
     await until(lambda: len(bench.heard) == 12)
     assert len(bench.far.batches) >= 3
     assert max(map(len, bench.far.batches)) <= MAX_BATCH + MAX_PAYLOAD + 100
+
+
+class OpenStream(MemoryStream):
+    """Never congested, however much it is given."""
+
+    def __init__(self, peer: Peer) -> None:
+        super().__init__(peer)
+        self.taken: list[bytes] = []
+
+    @property
+    def congested(self) -> bool:
+        return False
+
+    def send(self, batch: bytes) -> None:
+        self.taken.append(batch)
+
+
+async def test_a_stream_that_has_room_gets_the_next_batch_at_once() -> None:
+    """But only so many; then others have their turn."""
+    stream = OpenStream(Bench().near.peer)
+    turns: list[Callable[[], None]] = []
+    driver = LinkDriver(stream, Role.CLIENT, "near", UNHURRIED, turns.append)
+    driver.start(Handler())
+    backlog = names(3 * BATCHES_PER_TURN * MAX_BATCH // MAX_PAYLOAD)
+    for name in backlog:
+        driver.link.outbox.put(Data(name, 0, b"x" * MAX_PAYLOAD))
+    taken: list[int] = []
+    while turns:
+        assert len(turns) == 1
+        turns.pop()()
+        taken.append(len(stream.taken))
+    assert taken[:2] == [BATCHES_PER_TURN, 2 * BATCHES_PER_TURN]
+    frames = [frame for batch in stream.taken for frame in decode(batch)]
+    assert [frame.connection for frame in frames if isinstance(frame, Data)] == backlog
+
+
+async def test_a_server_leaves_data_sealed() -> None:
+    """And no other role: an end needs what is inside."""
+    for role, peer, kind in ((Role.SERVER, Role.CLIENT, SealedData), (Role.CLIENT, Role.SERVER, Data)):
+        driver = LinkDriver(
+            OpenStream(Peer(Identity(peer, "far"), "memory")), role, "near", UNHURRIED, lambda _: None
+        )
+        handler = Handler()
+        driver.start(handler)
+        driver.batch_received(encode([HELLO, Data(NAME, 0, b"x")]))
+        assert [type(frame) for frame in handler.frames] == [kind]
+
+
+@pytest.mark.parametrize("role", [Role.SERVER, Role.CLIENT])
+async def test_data_before_hello(role: Role) -> None:
+    peer = Role.CLIENT if role is Role.SERVER else Role.SERVER
+    driver = LinkDriver(
+        OpenStream(Peer(Identity(peer, "far"), "memory")), role, "near", UNHURRIED, lambda _: None
+    )
+    handler = Handler()
+    driver.start(handler)
+    driver.batch_received(encode([Data(NAME, 0, b"x")]))
+    assert handler.frames == []
+    assert handler.ends == [(Code.PROTOCOL, "Data before Hello")]
 
 
 async def test_frames_and_events_reach_the_handler() -> None:

@@ -58,6 +58,7 @@ async def test_small_pieces_that_wait_are_joined() -> None:
         pieces = (Data(name(), len(filler) + at, single[at : at + 1]) for at in range(len(single)))
         made.far.send(encode(pieces))
         await until(lambda: splice.connection.receiving.sequence.received == FLOOR)
+        assert splice._unsent
         assert len(splice._unsent) < 200
         assert await read(app, FLOOR) == filler + single
 

@@ -10,11 +10,12 @@ from tunneler.addresses import ConnectionId, Identity, Role, Route, parse_networ
 from tunneler.errors import Code
 from tunneler.protocol.admission import RelayLimits
 from tunneler.protocol.endpoint import Endpoint
-from tunneler.protocol.frames import Data, Frame, Open, OpenResult, Party
+from tunneler.protocol.frames import DATA_KINDS, Data, Frame, Open, OpenResult, Party, SealedData
 from tunneler.protocol.outbox import Outbox
 from tunneler.protocol.relay import Relay
 from tunneler.protocol.relay_connection import RelayLink
 from tunneler.protocol.window import FLOOR, Budget
+from tunneler.wire.codec import decode, encode
 
 CLIENT = Party(Identity(Role.CLIENT, "laptop"), "client-1")
 OTHER_CLIENT = Party(Identity(Role.CLIENT, "laptop"), "client-2")
@@ -122,4 +123,9 @@ def only(kind: type[Kind], frames: Iterable[object]) -> Kind:
 
 
 def payload_of(frames: Iterable[Frame]) -> bytes:
-    return b"".join(frame.payload for frame in frames if isinstance(frame, Data))
+    return b"".join(frame.payload for frame in frames if isinstance(frame, DATA_KINDS))
+
+
+def seal(frame: Data) -> SealedData:
+    """DATA as a relay gets it."""
+    return only(SealedData, decode(encode([frame]), sealed=True))

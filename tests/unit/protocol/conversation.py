@@ -30,11 +30,13 @@ class Hop:
         deliver: Callable[[Frame], None],
         *,
         encoded: bool,
+        sealed: bool = False,
         taken: Callable[[], None] = cast.asleep,
     ) -> None:
         self.outbox = outbox
         self._deliver = deliver
         self._encoded = encoded
+        self._sealed = sealed
         self._taken = taken
         self._flight: deque[bytes | list[Frame]] = deque()
 
@@ -55,7 +57,7 @@ class Hop:
             if not self._flight:
                 return delivered
             batch = self._flight.popleft()
-            for frame in decode(batch) if isinstance(batch, bytes) else batch:
+            for frame in decode(batch, sealed=self._sealed) if isinstance(batch, bytes) else batch:
                 self._deliver(frame)
         return most
 
@@ -157,7 +159,7 @@ class Conversation:
     def _relayed_hops(self, stage: cast.RelayStage, encoded: bool) -> tuple[Hop, ...]:
         hops: list[Hop] = []
         for side, link in ((self.client, stage.client), (self.proxy, stage.proxy)):
-            hops.append(Hop(side.outbox, self._into_relay(stage, link), encoded=encoded))
+            hops.append(Hop(side.outbox, self._into_relay(stage, link), encoded=encoded, sealed=True))
             hops.append(Hop(link.outbox, self._into_side(side), encoded=encoded, taken=stage.relay.sent))
         return tuple(hops)
 

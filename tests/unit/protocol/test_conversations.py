@@ -179,7 +179,7 @@ class Talk(RuleBasedStateMachine):
     def check_relay(self, stage: cast.RelayStage) -> None:
         relay = stage.relay
         assert not relay.connections
-        assert not relay._capped
+        assert not relay._held_back
         assert not len(relay._opening)
         assert not len(relay._idle)
         assert not stage.client.connections

@@ -1,54 +1,138 @@
 from __future__ import annotations
 
-from tunneler.protocol.deadlines import Deadlines
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunneler.protocol.deadlines import Deadlines, IdleDeadlines
 
 
-def test_expires_in_the_order_of_touching() -> None:
-    deadlines = Deadlines[str](10)
-    deadlines.add("a", 0)
-    deadlines.add("b", 1)
-    deadlines.add("c", 2)
-    deadlines.touch("a", 3)
-    assert deadlines.expired(10.9) == []
-    assert deadlines.expired(12) == ["b", "c"]
-    assert deadlines.expired(12) == []
-    assert len(deadlines) == 1
-    assert deadlines.expired(13) == ["a"]
+class TestDeadlines:
+    def test_expires_in_the_order_of_adding(self) -> None:
+        deadlines = Deadlines[str](10)
+        deadlines.add("a", 0)
+        deadlines.add("b", 1)
+        deadlines.add("c", 2)
+        assert deadlines.expired(9.9) == []
+        assert deadlines.expired(11) == ["a", "b"]
+        assert deadlines.expired(11) == []
+        assert len(deadlines) == 1
+        assert deadlines.expired(12) == ["c"]
+
+    def test_expires_exactly_when_due(self) -> None:
+        deadlines = Deadlines[str](10)
+        deadlines.add("a", 5)
+        assert deadlines.expired(14.999) == []
+        assert deadlines.expired(15) == ["a"]
+
+    def test_adding_again_starts_again(self) -> None:
+        deadlines = Deadlines[str](10)
+        deadlines.add("a", 0)
+        deadlines.add("b", 1)
+        deadlines.add("a", 5)
+        assert deadlines.expired(11) == ["b"]
+        assert deadlines.expired(15) == ["a"]
+
+    def test_discarded_never_expires(self) -> None:
+        deadlines = Deadlines[str](10)
+        deadlines.add("a", 0)
+        deadlines.discard("a")
+        deadlines.discard("a")
+        assert deadlines.expired(100) == []
+
+    def test_zero_is_never(self) -> None:
+        deadlines = Deadlines[str](0)
+        deadlines.add("a", 0)
+        assert deadlines.expired(1e9) == []
+        deadlines.discard("a")
+        assert not len(deadlines)
 
 
-def test_expires_exactly_when_due() -> None:
-    deadlines = Deadlines[str](10)
-    deadlines.add("a", 5)
-    assert deadlines.expired(14.999) == []
-    assert deadlines.expired(15) == ["a"]
+actions = st.sampled_from(["add", "discard", "hear", "look", "look"])
 
 
-def test_adding_again_starts_again() -> None:
-    deadlines = Deadlines[str](10)
-    deadlines.add("a", 0)
-    deadlines.add("b", 1)
-    deadlines.add("a", 5)
-    assert deadlines.expired(11) == ["b"]
-    assert deadlines.expired(15) == ["a"]
+class Heard:
+    def __init__(self, heard: float) -> None:
+        self.heard = heard
 
 
-def test_touching_does_not_add() -> None:
-    deadlines = Deadlines[str](10)
-    deadlines.touch("a", 0)
-    assert not len(deadlines)
+class TestIdleDeadlines:
+    def test_expires_exactly_when_due(self) -> None:
+        deadlines = IdleDeadlines[Heard](10)
+        item = Heard(5)
+        deadlines.add(item)
+        assert deadlines.expired(14.999) == []
+        assert deadlines.expired(15) == [item]
+        assert deadlines.expired(1e9) == []
+        assert not len(deadlines)
 
+    def test_what_is_heard_of_again_waits_again(self) -> None:
+        deadlines = IdleDeadlines[Heard](10)
+        first, second = Heard(0), Heard(1)
+        deadlines.add(first)
+        deadlines.add(second)
+        first.heard = 3
+        assert deadlines.expired(10.9) == []
+        assert deadlines.expired(12.9) == [second]
+        first.heard = 12.95
+        assert deadlines.expired(22.9) == []
+        assert deadlines.expired(22.95) == [first]
 
-def test_discarded_never_expires() -> None:
-    deadlines = Deadlines[str](10)
-    deadlines.add("a", 0)
-    deadlines.discard("a")
-    deadlines.discard("a")
-    assert deadlines.expired(100) == []
+    def test_longest_over_first(self) -> None:
+        deadlines = IdleDeadlines[Heard](10)
+        items = [Heard(heard) for heard in (7, 1, 5.1, 5.0, 3)]
+        for item in items:
+            deadlines.add(item)
+        assert [item.heard for item in deadlines.expired(100)] == [1, 3, 5.0, 5.1, 7]
 
+    def test_discarded_never_expires(self) -> None:
+        deadlines = IdleDeadlines[Heard](10)
+        item, other = Heard(0), Heard(0)
+        deadlines.add(item)
+        deadlines.add(other)
+        deadlines.discard(item)
+        deadlines.discard(item)
+        assert deadlines.expired(100) == [other]
 
-def test_zero_is_never() -> None:
-    deadlines = Deadlines[str](0)
-    deadlines.add("a", 0)
-    assert deadlines.expired(1e9) == []
-    deadlines.discard("a")
-    assert not len(deadlines)
+    def test_zero_is_never(self) -> None:
+        deadlines = IdleDeadlines[Heard](0)
+        item = Heard(0)
+        deadlines.add(item)
+        assert deadlines.expired(1e9) == []
+        deadlines.discard(item)
+        assert not len(deadlines)
+
+    def test_nothing_is_kept_of_what_is_over(self) -> None:
+        deadlines = IdleDeadlines[Heard](10)
+        for number in range(1000):
+            item = Heard(number)
+            deadlines.add(item)
+            deadlines.discard(item)
+            deadlines.expired(number)
+        assert len(deadlines._slots) == len(deadlines._order) <= 11
+
+    @given(st.floats(0.01, 30), st.lists(st.tuples(st.integers(0, 7), actions, st.floats(0, 5))))
+    def test_as_if_every_item_were_looked_at(
+        self, duration: float, steps: list[tuple[int, str, float]]
+    ) -> None:
+        deadlines = IdleDeadlines[Heard](duration)
+        items = [Heard(-math.inf) for _ in range(8)]
+        watched: set[Heard] = set()
+        now = 0.0
+        for which, action, pause in steps:
+            now += pause
+            item = items[which]
+            if action == "discard":
+                deadlines.discard(item)
+                watched.discard(item)
+            elif action == "look":
+                over = {each for each in watched if each.heard + duration <= now}
+                assert set(deadlines.expired(now)) == over
+                watched -= over
+            else:
+                item.heard = now
+                if action == "add" and item not in watched:
+                    deadlines.add(item)
+                    watched.add(item)
+            assert len(deadlines) == len(watched)

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.protocol.cast import SOURCE, TARGET, asleep, name, route
+from tests.unit.protocol.cast import SOURCE, TARGET, asleep, name, route, seal
 from tunneler.addresses import ConnectionId, Endpoint, Identity, Role
 from tunneler.errors import Code
 from tunneler.protocol.frames import (
+    DATA_KINDS,
     MAX_BATCH,
     MAX_BATCH_ACCEPTED,
     MAX_PAYLOAD,
@@ -27,8 +28,9 @@ from tunneler.protocol.frames import (
     Reset,
     Routes,
     RoutesResult,
+    SealedData,
 )
-from tunneler.protocol.outbox import JOINED_BYTES, MAX_CONTROL_FRAMES, Outbox
+from tunneler.protocol.outbox import JOINED_BYTES, MAX_CONTROL_FRAMES, Outbox, Queued
 from tunneler.protocol.window import FLOOR, Budget
 from tunneler.wire.codec import encode
 
@@ -194,6 +196,11 @@ frames = st.one_of(
         st.just(0),
         st.sampled_from((1, 7, 500, JOINED_BYTES)).map(bytes) | st.binary(min_size=1, max_size=300),
     ),
+    st.builds(
+        lambda connection, payload: seal(Data(connection, 0, payload)),
+        connections,
+        st.sampled_from((1, 7, 500, JOINED_BYTES)).map(bytes) | st.binary(min_size=1, max_size=300),
+    ),
     st.builds(Fin, connections, st.just(0)),
     st.builds(Reset, connections, st.sampled_from(Code)),
     st.builds(Ack, connections, st.just(0), st.just(0)),
@@ -208,7 +215,7 @@ def take_payload(lane: list[object], length: int) -> bytes:
     payload = b""
     while len(payload) < length:
         frame = lane.pop(0)
-        assert isinstance(frame, Data)
+        assert isinstance(frame, DATA_KINDS)
         payload += frame.payload
     return payload
 
@@ -222,24 +229,24 @@ def test_every_frame_leaves_once_in_the_order_of_its_connection(steps: list[Fram
         match step:
             case int():
                 for frame in outbox.take(step):
-                    lane = waiting[frame.connection if isinstance(frame, Data | Fin | Reset) else "control"]
-                    if isinstance(frame, Data):
+                    lane = waiting[frame.connection if isinstance(frame, Queued) else "control"]
+                    if isinstance(frame, DATA_KINDS):
                         assert take_payload(lane, len(frame.payload)) == frame.payload
                     else:
                         assert lane.pop(0) is frame
             case Drop(connection):
                 outbox.drop(connection)
                 waiting[connection].clear()
-            case Data() | Fin() | Reset():
+            case Data() | SealedData() | Fin() | Reset():
                 outbox.put(step)
-                budget.outstanding += len(step.payload) if isinstance(step, Data) else 0
+                budget.outstanding += step.length if isinstance(step, DATA_KINDS) else 0
                 waiting[step.connection].append(step)
             case Ack() | Open():
                 outbox.put_control(step)
                 waiting["control"].append(step)
         assert bool(outbox) == any(waiting.values())
         assert budget.outstanding == sum(
-            len(frame.payload) for lane in waiting.values() for frame in lane if isinstance(frame, Data)
+            len(frame.payload) for lane in waiting.values() for frame in lane if isinstance(frame, DATA_KINDS)
         )
     assert outbox.size == 0
     assert not any(waiting.values())

@@ -28,6 +28,7 @@ class Listening:
         self.address = self.sock.getsockname()
         self.accepted: list[socket.socket] = []
         self.reactor = Reactor()
+        self.reactor.open()
         self.acceptor = Acceptor(self.sock, self.reactor, self.accepted.append, unexpected)
 
     def close(self) -> None:
@@ -76,7 +77,7 @@ async def test_both_families_have_the_port() -> None:
 async def test_port_in_use() -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(TransportError, match=rf"cannot listen on 127\.0\.0\.1 port {port}: "):
+        with pytest.raises(TransportError, match=rf"cannot listen on 127\.0\.0\.1:{port}: "):
             listen("127.0.0.1", port)
 
 

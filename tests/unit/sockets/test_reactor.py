@@ -128,6 +128,7 @@ async def test_closing_ends_the_calls(pair: tuple[socket.socket, socket.socket])
     near, far = pair
     calls = Calls()
     reactor = Reactor()
+    reactor.open()
     reactor.register(near.fileno(), READ, calls.ready)
     reactor.close()
     far.send(b"x")

@@ -7,12 +7,20 @@ tested against it above the seam holds for them too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from tunneler.addresses import HostPort, Identity, Role
 from tunneler.errors import TransportError
-from tunneler.transport.seam import Attach, BatchReceiver, BatchStream, Peer
+from tunneler.transport.seam import (
+    NO_CALLS,
+    Attach,
+    BatchReceiver,
+    BatchStream,
+    Listening,
+    Peer,
+    UnaryHandler,
+)
 
 
 class Scribe:
@@ -21,6 +29,7 @@ class Scribe:
     def __init__(self, stream: BatchStream) -> None:
         self.stream = stream
         self.batches: list[bytes] = []
+        self.handed = 0
         self.rooms = 0
         self.closed = 0
         self.error: Exception | None = None
@@ -28,9 +37,14 @@ class Scribe:
         self.when_received: Callable[[bytes], None] = lambda batch: None
 
     def send(self, *batches: bytes) -> None:
-        """Hand over one now, the others at each room_made."""
+        """Hand over what the stream takes now, and the others at each room_made."""
         self.to_send += batches
         self._send_next()
+
+    @property
+    def taken(self) -> int:
+        """How many batches have left."""
+        return self.handed - self.stream.congested
 
     def batch_received(self, batch: bytes) -> None:
         assert not self.closed
@@ -48,8 +62,9 @@ class Scribe:
         self.error = error
 
     def _send_next(self) -> None:
-        if self.to_send and not self.stream.congested:
+        while self.to_send and not self.stream.congested:
             self.stream.send(self.to_send.pop(0))
+            self.handed += 1
 
 
 class MemoryStream:
@@ -141,9 +156,11 @@ class MemoryNetwork:
             near.end(TransportError("the stream was cut off"))
 
     @asynccontextmanager
-    async def serve(self, address: HostPort, attach: Attach) -> AsyncIterator[None]:
+    async def serve(
+        self, listening: Listening, attach: Attach, unary: Mapping[str, UnaryHandler] = NO_CALLS
+    ) -> AsyncIterator[None]:
         if self._attach is not None:
-            raise TransportError(f"cannot listen on {address}: in use")
+            raise TransportError(f"cannot listen on {listening}: in use")
         self._attach = attach
         try:
             yield

@@ -9,6 +9,7 @@ import grpc
 
 from tunneler.addresses import HostPort, Identity, Role
 from tunneler.errors import TransportError
+from tunneler.transport.grpcio.credentials import channel_credentials
 from tunneler.transport.grpcio.settings import OPTIONS
 from tunneler.transport.grpcio.stream import GrpcStream, describe, raise_if_cancelled
 from tunneler.transport.seam import METHODS, PLAINTEXT_NAME, Attach, Peer, Security
@@ -34,7 +35,7 @@ class GrpcDialer:
     async def run_link(self, server: HostPort, attach: Attach) -> None:
         async with self._channel(server) as channel:
             call = channel.stream_stream(self._method)()  # type: ignore[call-arg]  # None: plain bytes
-            name = server.host.replace(":", "_") if self._material else PLAINTEXT_NAME
+            name = server.host.replace(":", "_") if self._material is not None else PLAINTEXT_NAME
             peer = Peer(Identity(Role.SERVER, name), str(server))
             stream = GrpcStream(peer, call.read, call.write, call.done_writing)
             try:
@@ -62,12 +63,7 @@ class GrpcDialer:
     def _channel(self, server: HostPort) -> grpc.aio.Channel:
         if self._material is None:
             return grpc.aio.insecure_channel(str(server), options=OPTIONS)
-        credentials = grpc.ssl_channel_credentials(
-            root_certificates=self._material.certificate_authority,
-            private_key=self._material.private_key,
-            certificate_chain=self._material.certificate_chain,
-        )
-        return grpc.aio.secure_channel(str(server), credentials, options=OPTIONS)
+        return grpc.aio.secure_channel(str(server), channel_credentials(self._material()), options=OPTIONS)
 
 
 def _hint(message: str) -> str:

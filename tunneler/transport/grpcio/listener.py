@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import grpc
 
 from tunneler.addresses import ANY_HOST, HostPort, Identity, Role
-from tunneler.errors import PkiError, TransportError
+from tunneler.errors import ConfigError, PkiError, TransportError
+from tunneler.transport.grpcio.credentials import server_credentials
 from tunneler.transport.grpcio.diagnostics import core_messages
 from tunneler.transport.grpcio.settings import SERVER_OPTIONS
 from tunneler.transport.grpcio.stream import GrpcStream
-from tunneler.transport.seam import METHODS, PLAINTEXT_NAME, Attach, Peer, Security
+from tunneler.transport.seam import (
+    METHODS,
+    NO_CALLS,
+    PLAINTEXT_NAME,
+    Attach,
+    CallRefused,
+    Listening,
+    Peer,
+    Security,
+    UnaryHandler,
+)
 
 CLOSING_GRACE = 1.0
 """Seconds that streams may take to end when the listener closes."""
 
 Context = Any
 """grpc.aio's servicer context, which its stubs do not describe for streams of bytes."""
+
+STATUS_OF_CODE = {status.value[0]: status for status in grpc.StatusCode}
 
 
 class GrpcListener:
@@ -37,10 +51,19 @@ class GrpcListener:
         self._none_carried = asyncio.Event()
 
     @asynccontextmanager
-    async def serve(self, address: HostPort, attach: Attach) -> AsyncIterator[None]:
+    async def serve(
+        self, listening: Listening, attach: Attach, unary: Mapping[str, UnaryHandler] = NO_CALLS
+    ) -> AsyncIterator[None]:
+        if not isinstance(listening, HostPort):
+            raise ConfigError(
+                "transport",
+                "",
+                "grpcio cannot take over sockets that systemd listens on; "
+                "set transport to native, or disable the .socket unit",
+            )
         server = grpc.aio.server(options=SERVER_OPTIONS)
-        server.add_generic_rpc_handlers((_Methods(self, attach),))
-        self._bind(server, address)
+        server.add_generic_rpc_handlers((_Methods(self, attach, unary),))
+        self._bind(server, listening)
         with core_messages(lambda event, message: self._report(event, reason=message)):
             # gRPC crashes when it is stopped in its start, and complains when that is cancelled.
             starting = asyncio.ensure_future(server.start())  # noqa: TID251 - awaited below in any case
@@ -67,12 +90,7 @@ class GrpcListener:
             if material is None:
                 server.add_insecure_port(target)
                 return
-            credentials = grpc.ssl_server_credentials(
-                [(material.private_key, material.certificate_chain)],
-                root_certificates=material.certificate_authority,
-                require_client_auth=True,
-            )
-            server.add_secure_port(target, credentials)
+            server.add_secure_port(target, server_credentials(material))
         except RuntimeError as error:
             raise TransportError(
                 f"cannot listen on {address}: is the port in use, or the address not one of this machine's?"
@@ -94,31 +112,50 @@ class GrpcListener:
             self._carried -= 1
             self._none_carried.set()
 
+    async def answer(self, handler: UnaryHandler, request: bytes, context: Context) -> bytes:
+        """Run one unary call; whoever has a certificate of ours may make it."""
+        await self._identify(context)
+        try:
+            return handler(request)
+        except CallRefused as refusal:
+            await context.abort(STATUS_OF_CODE[refusal.status])
+            raise AssertionError("abort returns never") from refusal
+
     async def _admit(self, role: Role, context: Context) -> Peer:
         """Take the peer's identity from its certificate; end the call if its role is another."""
-        address = context.peer()
+        identity = await self._identify(context)
+        if identity is None:
+            return Peer(Identity(role, PLAINTEXT_NAME), context.peer())
+        if identity.role is not role:
+            await self._deny(context, f"{identity.uri} may not call {METHODS[role]}")
+        return Peer(identity, context.peer())
+
+    async def _identify(self, context: Context) -> Identity | None:
+        """Whose certificate it is; None on a plaintext link; end the call if it names no party of ours."""
         if self._security.material is None:
-            return Peer(Identity(role, PLAINTEXT_NAME), address)
+            return None
         try:
-            identity = self._security.identify(context.auth_context()["x509_pem_cert"][0])
-            if identity.role is role:
-                return Peer(identity, address)
-            reason = f"{identity.uri} may not call {METHODS[role]}"
+            return self._security.identify(context.auth_context()["x509_pem_cert"][0])
         except PkiError as error:
-            reason = str(error)
-        self._report("peer_denied", address=address, reason=reason)
+            await self._deny(context, str(error))
+
+    async def _deny(self, context: Context, reason: str) -> NoReturn:
+        self._report("peer_denied", address=context.peer(), reason=reason)
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the certificate does not allow this method")
         raise AssertionError("abort returns never")
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic at run time
-    """The two methods, with messages as plain bytes."""
+    """The two methods of links, and the unary ones, with messages as plain bytes."""
 
-    def __init__(self, listener: GrpcListener, attach: Attach) -> None:
-        self._handlers = {
-            method: grpc.stream_stream_rpc_method_handler(_handler(listener, role, attach))
+    def __init__(self, listener: GrpcListener, attach: Attach, unary: Mapping[str, UnaryHandler]) -> None:
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            method: grpc.stream_stream_rpc_method_handler(_link_handler(listener, role, attach))
             for role, method in METHODS.items()
         }
+        for method, handler in unary.items():
+            answer = partial(listener.answer, handler)
+            self._handlers[method] = grpc.unary_unary_rpc_method_handler(answer)
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -126,7 +163,7 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic
         return self._handlers.get(handler_call_details.method)
 
 
-def _handler(listener: GrpcListener, role: Role, attach: Attach) -> Any:
+def _link_handler(listener: GrpcListener, role: Role, attach: Attach) -> Any:
     async def handle(_: object, context: Context) -> None:
         await listener.carry(role, context, attach)
 

@@ -15,7 +15,10 @@ from tunneler.protocol.frames import MAX_BATCH_ACCEPTED
 EXPERIMENTS: Final = "-event_engine_client,-event_engine_listener"
 """The classic pollers: one thread hand-over less for each message (20 % less latency)."""
 
-HANDSHAKE_MILLISECONDS: Final = 10_000
+HANDSHAKE_MILLISECONDS: Final = 5_000
+PING_MILLISECONDS: Final = 250
+"""Shortest interval of a peer's keepalive PINGs; gRPC's own servers allow one in five minutes, and, without
+a call, one in two hours (doc/keepalive.md). The third PING that comes earlier ends the connection."""
 
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_BATCH_ACCEPTED),
@@ -37,6 +40,8 @@ SERVER_OPTIONS: Final = (
     # A peer that connects and says nothing is dropped.
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MILLISECONDS),
     ("grpc.max_concurrent_streams", 4),
+    ("grpc.http2.min_ping_interval_without_data_ms", PING_MILLISECONDS),
+    ("grpc.keepalive_permit_without_calls", 1),
     # Two servers on one port would each get half the links; a port in use is an error.
     ("grpc.so_reuseport", 0),
 )

@@ -1,0 +1,62 @@
+"""Roles whose listening sockets were passed to them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.loopback.applications import echo_target
+from tests.loopback.trio import HOST, Running, stage
+from tunneler.errors import ConfigError
+from tunneler.roles.client import Client
+from tunneler.roles.server import Server
+from tunneler.sockets.acceptor import listen
+
+
+async def test_a_client_takes_what_arrives_at_a_passed_socket(pki: Path) -> None:
+    async with stage(pki) as trio, echo_target() as target:
+        passed = listen(HOST, trio.capture_port)
+        trio.start_server()
+        trio.start_proxy()
+        trio.clients.append(Running(Client(trio.client_config(), [passed]), trio._group))
+        await trio.ready()
+        with await trio.connect(target.port) as application:
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(application, b"through")
+            assert await loop.sock_recv(application, 100) == b"through"
+
+
+async def test_a_passed_socket_at_another_port(pki: Path) -> None:
+    async with stage(pki) as trio:
+        with (
+            listen(HOST, 0) as passed,
+            pytest.raises(ConfigError, match="expected the port of"),
+        ):
+            Client(trio.client_config(), [passed])
+
+
+async def test_a_server_takes_links_at_passed_sockets() -> None:
+    async with stage(None) as trio, echo_target() as target:
+        passed = [listen(host, trio.server_port) for host in (HOST, "::1")]
+        server = Server(trio.server_config(transport="native"), passed)
+        trio.servers.append(Running(server, trio._group))
+        trio.start_proxy()
+        trio.start_client(server_addr=f"[::1]:{trio.server_port}")
+        await trio.ready()
+        with await trio.connect(target.port) as application:
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(application, b"through")
+            assert await loop.sock_recv(application, 100) == b"through"
+        for running in trio.everybody():
+            await running.finish()
+        assert [sock.fileno() for sock in passed] == [-1, -1]
+
+
+async def test_the_stock_transport_takes_no_sockets(pki: Path) -> None:
+    async with stage(pki) as trio:
+        with listen(HOST, 0) as passed:
+            server = Server(trio.server_config(transport="grpcio"), [passed])
+            with pytest.raises(ConfigError, match="set transport to native, or disable"):
+                await server.serve(asyncio.Event())

@@ -1,0 +1,283 @@
+"""What the peer sends on one connection, frame by frame: RFC 9113 section 6."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tunneler.http2 import frames
+from tunneler.http2.calls import Calls
+from tunneler.http2.codes import CallError, ErrorCode, Http2Error, StreamError
+from tunneler.http2.events import Event, GoawayReceived, MessageReceived, RoomMade, StreamReset
+from tunneler.http2.floods import Floods
+from tunneler.http2.limits import MAX_CONTINUATIONS, MAX_HEADER_LIST, WINDOW
+from tunneler.http2.reader import Frame, FrameReader, Piece
+from tunneler.http2.streams import Stream
+from tunneler.http2.table import StreamTable
+
+
+class Incoming:
+    """See the module."""
+
+    def __init__(self, table: StreamTable, *, frame_limit: int, now: float) -> None:
+        self._table = table
+        self._streams = table.streams
+        self._output = table.output
+        self._reader = FrameReader(expect_preface=not table.client_side, frame_limit=frame_limit)
+        self._calls = Calls(table)
+        self._floods = Floods(now)
+        self._window = WINDOW
+        self._owed = 0
+        self._block: HeaderBlock | None = None
+        self._held_limit = 2 * frame_limit
+        self.settled = False
+        self._receivers: dict[int, Callable[[Frame, float], None]] = {
+            frames.HEADERS: self._receive_headers,
+            frames.PRIORITY: self._receive_priority,
+            frames.RST_STREAM: self._receive_rst_stream,
+            frames.SETTINGS: self._receive_settings,
+            frames.PUSH_PROMISE: self._receive_push_promise,
+            frames.PING: self._receive_ping,
+            frames.GOAWAY: self._receive_goaway,
+            frames.WINDOW_UPDATE: self._receive_window_update,
+            frames.CONTINUATION: self._receive_continuation,
+        }
+
+    def receive(self, data: memoryview, now: float) -> list[Event]:
+        """Take bytes; return what happened.
+
+        Raises:
+            Http2Error: the connection is of no more use.
+        """
+        for item in self._reader.read(data):
+            try:
+                if type(item) is Piece:
+                    self._receive_data(item, now)
+                else:
+                    self._receive_frame(item, now)  # type: ignore[arg-type]  # the other of two
+            except StreamError as error:
+                self._floods.faults.count(now)
+                self._lose(item.stream, error.code, str(error))
+            except CallError as error:
+                self._floods.faults.count(now)
+                self._refuse(item.stream, error)
+        self._output.check_unsent()
+        events, self._calls.events = self._calls.events, []
+        return events
+
+    def _receive_frame(self, frame: Frame, now: float) -> None:
+        self._check_order(frame.kind, frame.stream, frame.flags)
+        receiver = self._receivers.get(frame.kind)
+        if receiver is None:
+            self._floods.idle_frames.count(now)  # to be ignored: section 5.5
+        else:
+            receiver(frame, now)
+
+    def _check_order(self, kind: int, stream: int, flags: int) -> None:
+        """Raises Http2Error: this frame may not come now, whatever it says."""
+        if not self.settled and (kind != frames.SETTINGS or flags & frames.ACK):
+            raise Http2Error("the first frame is not SETTINGS")
+        block = self._block
+        if block is not None and (kind != frames.CONTINUATION or stream != block.stream):
+            raise Http2Error("another frame inside a header block")
+
+    # DATA: section 6.1.
+
+    def _receive_data(self, piece: Piece, now: float) -> None:
+        number, content, length, ends = piece
+        stream = self._streams.get(number)
+        if length >= 0:
+            self._begin_data(stream, number, length, now, ends=ends)
+        if stream is None:
+            return
+        stream.count_content(len(content), last=ends)
+        calls = self._calls
+        for message in stream.messages.read(content):
+            calls.events.append(MessageReceived(number, message))
+        if stream.messages.held and len(self._streams) > 1:
+            self._check_held()
+        if ends:
+            calls.data_ended(stream)
+        elif stream.owed >= WINDOW // 4:
+            self._output.control(frames.window_update(number, stream.grant()))
+        if self._owed >= WINDOW // 4:
+            self._grant()
+
+    def _begin_data(self, stream: Stream | None, number: int, length: int, now: float, *, ends: bool) -> None:
+        """Check a DATA frame before its content; flow control counts it whole, and always."""
+        self._check_order(frames.DATA, number, 0)
+        self._window -= length
+        self._owed += length
+        if self._window < 0:
+            raise Http2Error("DATA beyond the connection's window", ErrorCode.FLOW_CONTROL_ERROR)
+        if not length and not ends:
+            self._floods.idle_frames.count(now)
+        if stream is None:
+            self._table.check_known(number)
+            if self._owed >= WINDOW // 4:
+                self._grant()
+        else:
+            stream.count_received(length)
+
+    def _check_held(self) -> None:
+        """Raises Http2Error: the peer has begun more messages than we keep for it."""
+        if sum(stream.messages.held for stream in self._streams.values()) > self._held_limit:
+            raise Http2Error("too many messages begun", ErrorCode.ENHANCE_YOUR_CALM)
+
+    def _grant(self) -> None:
+        self._output.control(frames.window_update(0, self._owed))
+        self._window += self._owed
+        self._owed = 0
+
+    # Header blocks: sections 6.2 and 6.10.
+
+    def _receive_headers(self, frame: Frame, now: float) -> None:
+        if not frame.stream:
+            raise Http2Error("HEADERS on stream 0")
+        fragment = _unpadded(frame)
+        if frame.flags & frames.PRIORITISED:
+            if len(fragment) < 5:
+                raise Http2Error("HEADERS too short for its priority", ErrorCode.FRAME_SIZE_ERROR)
+            fragment = fragment[5:]
+        self._block = HeaderBlock(frame.stream, ends=bool(frame.flags & frames.END_STREAM))
+        self._continue_block(self._block, fragment, frame.flags)
+
+    def _receive_continuation(self, frame: Frame, now: float) -> None:
+        if self._block is None:
+            raise Http2Error("CONTINUATION without a header block")
+        self._block.continuations += 1
+        if self._block.continuations > MAX_CONTINUATIONS:
+            raise Http2Error("a header block in too many parts", ErrorCode.ENHANCE_YOUR_CALM)
+        self._continue_block(self._block, frame.payload, frame.flags)
+
+    def _continue_block(self, block: HeaderBlock, fragment: memoryview, flags: int) -> None:
+        block.fragments += fragment
+        if len(block.fragments) > MAX_HEADER_LIST:
+            raise Http2Error("a header block that is too large", ErrorCode.ENHANCE_YOUR_CALM)
+        if flags & frames.END_HEADERS:
+            self._block = None
+            fields = self._table.codec.decode(bytes(block.fragments))
+            self._calls.fields_received(block.stream, fields, ends=block.ends)
+
+    def _receive_push_promise(self, frame: Frame, now: float) -> None:
+        raise Http2Error("PUSH_PROMISE, which nobody may send here")
+
+    # The ends of streams.
+
+    def _receive_rst_stream(self, frame: Frame, now: float) -> None:
+        self._floods.resets.count(now)
+        number = frame.stream
+        if self._table.is_idle(number):
+            raise Http2Error(f"RST_STREAM for the idle stream {number}")
+        if self._streams.pop(number, None) is not None:
+            (code,) = frames.U32.unpack(frame.payload)
+            self._calls.events.append(StreamReset(number, _known(code), ""))
+
+    def _receive_goaway(self, frame: Frame, now: float) -> None:
+        self._floods.idle_frames.count(now)
+        if frame.stream:
+            raise Http2Error("GOAWAY on a stream")
+        last, code = frames.GOAWAY_HEAD.unpack_from(frame.payload)
+        last &= frames.MAX_STREAM
+        self._calls.events.append(GoawayReceived(last, _known(code)))
+        if self._table.client_side:
+            for number in [number for number in self._streams if number > last]:
+                del self._streams[number]
+                self._calls.events.append(StreamReset(number, ErrorCode.REFUSED_STREAM, ""))
+
+    def _lose(self, number: int, code: ErrorCode, fault: str) -> None:
+        """Reset a stream for what the peer did on it."""
+        known = number in self._streams
+        self._table.reset(number, code)
+        if known:
+            self._calls.events.append(StreamReset(number, code, fault))
+
+    def _refuse(self, number: int, error: CallError) -> None:
+        """End a call for what the peer did in it: a listening side says why by a status."""
+        stream = self._streams.get(number)
+        if not self._table.client_side and (stream is None or not stream.local_ended):
+            self._table.answer(number, error.status, head_sent=stream is not None and stream.head_sent)
+        self._lose(number, ErrorCode.CANCEL if self._table.client_side else ErrorCode.NO_ERROR, str(error))
+
+    # The connection.
+
+    def _receive_settings(self, frame: Frame, now: float) -> None:
+        if frame.stream:
+            raise Http2Error("SETTINGS on a stream")
+        self._floods.settings.count(now)
+        if frame.flags & frames.ACK:
+            if frame.payload:
+                raise Http2Error("SETTINGS that acknowledge with a payload", ErrorCode.FRAME_SIZE_ERROR)
+            return
+        self.settled = True
+        before = self._table.peer.initial_window
+        self._table.peer.update(frame.payload)
+        self._output.settings_changed(self._streams.values(), before)
+        self._pump(*self._streams.values())
+
+    def _receive_ping(self, frame: Frame, now: float) -> None:
+        if frame.stream:
+            raise Http2Error("PING on a stream")
+        self._floods.pings.count(now)
+        if not frame.flags & frames.ACK:
+            self._output.control(frames.frame(frames.PING, frames.ACK, 0, bytes(frame.payload)))
+
+    def _receive_window_update(self, frame: Frame, now: float) -> None:
+        self._floods.count_window_update(self._output.data_frames, now)
+        (increment,) = frames.U32.unpack(frame.payload)
+        increment &= frames.MAX_STREAM
+        if not frame.stream:
+            if not increment:
+                raise Http2Error("a WINDOW_UPDATE of 0")
+            self._output.widen(increment)
+            self._pump(*self._streams.values())
+            return
+        stream = self._streams.get(frame.stream)
+        if stream is not None:
+            if not increment:
+                raise StreamError("a WINDOW_UPDATE of 0")
+            stream.widen(increment)
+            self._pump(stream)
+        elif self._table.is_idle(frame.stream):
+            raise Http2Error(f"WINDOW_UPDATE for the idle stream {frame.stream}")
+
+    def _receive_priority(self, frame: Frame, now: float) -> None:
+        # Deprecated, and to be read without effect: section 5.3.2.
+        self._floods.idle_frames.count(now)
+        if not frame.stream:
+            raise Http2Error("PRIORITY on stream 0")
+
+    def _pump(self, *streams: Stream) -> None:
+        """Send what waits, now that there may be room."""
+        for stream in streams:
+            if stream.waits and self._output.pump(stream):
+                self._calls.events.append(RoomMade(stream.id))
+                self._table.finish(stream)
+
+
+class HeaderBlock:
+    """A field list that is still coming in."""
+
+    __slots__ = ("continuations", "ends", "fragments", "stream")
+
+    def __init__(self, stream: int, *, ends: bool) -> None:
+        self.stream = stream
+        self.ends = ends
+        self.fragments = bytearray()
+        self.continuations = 0
+
+
+def _unpadded(frame: Frame) -> memoryview:
+    payload = frame.payload
+    if not frame.flags & frames.PADDED:
+        return payload
+    padding = payload[0]
+    if padding >= len(payload):
+        raise Http2Error("more padding than payload")
+    return payload[1 : len(payload) - padding]
+
+
+def _known(code: int) -> ErrorCode | int:
+    try:
+        return ErrorCode(code)
+    except ValueError:
+        return code
