@@ -24,15 +24,18 @@ from tunneler.transport.seam import BatchStream, Security
 HONEST_SIZES = (1, 100, 16_379, 70_000, 5, 300_000, 20_000)
 """Bytes of the messages that honest links send, over and over."""
 
+MUCH = b"much, please"
+MEBIBYTE = bytes(1 << 20)
+"""One object, however often it is sent."""
+
 
 class Echo:
     """See :class:`tunneler.transport.seam.BatchReceiver`: sends every batch back, in order.
 
-    A test that says ``answer`` has something of its own sent for each batch.
+    A mebibyte is sent back for :data:`MUCH`.
     """
 
-    def __init__(self, place: Place, stream: BatchStream) -> None:
-        self._place = place
+    def __init__(self, stream: BatchStream) -> None:
         self.stream = stream
         self.batches: list[bytes] = []
         self.waiting: list[bytes] = []
@@ -42,7 +45,7 @@ class Echo:
     def batch_received(self, batch: bytes) -> None:
         assert not self.closed
         self.batches.append(batch)
-        self.waiting.append(self._place.answer or batch)
+        self.waiting.append(MEBIBYTE if batch == MUCH else batch)
         self._send_next()
 
     def room_made(self) -> None:
@@ -66,7 +69,6 @@ class Place:
         links: every stream that became a link, in order.
         reports: events of peers that never became one.
         pki: certificates; None where the listener speaks plaintext.
-        answer: what links are answered with, instead of their own batches.
         draining: what health checks are to say.
     """
 
@@ -75,11 +77,10 @@ class Place:
         self.pki = pki
         self.links: list[Echo] = []
         self.reports: list[tuple[str, dict[str, Any]]] = []
-        self.answer = b""
         self.draining = False
 
     def attach(self, stream: BatchStream) -> Echo:
-        self.links.append(Echo(self, stream))
+        self.links.append(Echo(stream))
         return self.links[-1]
 
     def report(self, event: str, **fields: Any) -> None:

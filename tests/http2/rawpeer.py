@@ -82,6 +82,10 @@ class RawPeer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End at once: a reset, if anything was left unread."""
         self.sock.close()
 
     # Beginning.

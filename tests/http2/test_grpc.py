@@ -231,7 +231,6 @@ async def test_oversized_message(certificates: Path | None, path: str, length: i
 async def test_largest_message(certificates: Path | None) -> None:
     async with listening(certificates) as place, place.started() as peer:
         content = bytes(range(256)) * (MAX_BATCH_ACCEPTED // 256)
-        place.answer = b"taken"
         whole = message(content)
         await peer.send(headers(1, request(CLIENT_STREAM)))
         for at in range(0, len(whole), 16_384):

@@ -103,6 +103,7 @@ async def test_flood(certificates: Path | None, flood: Flood) -> None:
         await until(lambda: place.open_links == 2)
         async with background(pour(peer, flood.frames)):
             assert await peer.goaway() is Error.ENHANCE_YOUR_CALM
+        peer.close()
         await until(lambda: place.open_links == 1)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.http2.listening import Place, listening, undisturbed
+from tests.http2.listening import MUCH, Place, listening, undisturbed
 from tests.http2.rawframes import CLIENT_STREAM, PREFACE, Error, Frame, Kind, headers, message, data, request, settings
 from tests.http2.rawpeer import PATIENCE, RawPeer, tls_context
 from tests.loopback.applications import reset
@@ -58,8 +58,9 @@ async def test_silence(certificates: Path | None) -> None:
     async with listening(certificates) as place:
         async with sent_away(place):
             pass
-        await until(lambda: place.reports)
-        assert [event for event, _ in place.reports] == ["handshake_failed"]
+        if certificates:  # without, nobody has to prove anything
+            await until(lambda: place.reports)
+            assert [event for event, _ in place.reports] == ["handshake_failed"]
 
 
 @short
@@ -322,9 +323,8 @@ async def test_listener_says_close_notify(certificates: Path | None) -> None:
 async def test_listener_closes_in_time_although_nobody_reads(certificates: Path | None) -> None:
     start = time.monotonic()
     async with listening(certificates) as place, place.peer() as peer:
-        place.answer = bytes(1 << 20)
         await peer.start((4, 2**31 - 1))
-        await peer.send(headers(1, request(CLIENT_STREAM)), *(data(1, message(b"more")) for _ in range(20)))
+        await peer.send(headers(1, request(CLIENT_STREAM)), *(data(1, message(MUCH)) for _ in range(20)))
         await until(lambda: place.links and len(place.links[0].batches) == 20)
         start = time.monotonic()
     assert time.monotonic() - start < 4

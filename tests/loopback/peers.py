@@ -33,11 +33,7 @@ class RawLink:
         await self.send_bytes(encode(frames))
 
     async def send_bytes(self, batch: bytes) -> None:
-        try:
-            await self._call.write(batch)
-        except grpc.aio.AioRpcError:
-            await self._call.read()  # raises what the server said, if it ended the call
-            raise
+        await self._call.write(batch)
 
     async def until(self, kind: type[Frame]) -> Frame:
         """Read up to the first frame of a kind."""

@@ -247,8 +247,10 @@ async def test_client_certificate_may_not_be_a_proxy(pki: Path, log: Recorder) -
     with Target() as target:
         async with running_trio(pki) as trio, honest_transfer(trio, target):
             with pytest.raises(grpc.aio.AioRpcError) as refusal:
-                async with raw_link(pki, trio.server_port, Role.CLIENT, method=Role.PROXY):
-                    pass
+                async with raw_link(
+                    pki, trio.server_port, Role.CLIENT, hello=False, method=Role.PROXY
+                ) as link:
+                    await link.until(Hello)
             assert refusal.value.code() is grpc.StatusCode.PERMISSION_DENIED
             assert len(trio.server.links) == 2
     assert log.of("peer_denied")

@@ -5,19 +5,17 @@ Whatever is heavy is imported when a role runs, so that ``--help`` and ``--versi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from tunneler.addresses import Role
 from tunneler.cli.program import Command, version_option
-from tunneler.cli.settings import load, options_of
+from tunneler.cli.settings import load_apart, options_of
 
 if TYPE_CHECKING:
-    from tunneler.config.model import RoleConfig
+    from tunneler.config.model import ClientConfig, ProxyConfig, RoleConfig, ServerConfig
     from tunneler.errors import ExitStatus
-
-    Model = TypeVar("Model", bound=RoleConfig)
 
 CLIENT_EXAMPLE = """
 tunneler-client --server relay.example.org:8081 --cidr 100.64.0.0/10 \\
@@ -38,12 +36,10 @@ tunneler-proxy --server relay.example.org:8081 --proxy-id proxy-1 --managed-cidr
 @version_option
 def client(**parameters: Any) -> ExitStatus:
     """Capture connections on this host and hand them to a server."""
-    from tunneler.config.model import ClientConfig
-
-    config = _prepared(Role.CLIENT, ClientConfig, parameters)
+    config = _prepared(Role.CLIENT, parameters)
     from tunneler.roles.client import run
 
-    return run(config)
+    return run(cast("ClientConfig", config))
 
 
 @click.command(cls=Command, epilog=SERVER_EXAMPLE)
@@ -51,12 +47,10 @@ def client(**parameters: Any) -> ExitStatus:
 @version_option
 def server(**parameters: Any) -> ExitStatus:
     """Relay connections between clients and proxies."""
-    from tunneler.config.model import ServerConfig
-
-    config = _prepared(Role.SERVER, ServerConfig, parameters)
+    config = _prepared(Role.SERVER, parameters)
     from tunneler.roles.server import run
 
-    return run(config)
+    return run(cast("ServerConfig", config))
 
 
 @click.command(cls=Command, epilog=PROXY_EXAMPLE)
@@ -64,17 +58,15 @@ def server(**parameters: Any) -> ExitStatus:
 @version_option
 def proxy(**parameters: Any) -> ExitStatus:
     """Announce routes to servers and dial the targets behind them."""
-    from tunneler.config.model import ProxyConfig
-
-    config = _prepared(Role.PROXY, ProxyConfig, parameters)
+    config = _prepared(Role.PROXY, parameters)
     from tunneler.roles.proxy import run
 
-    return run(config)
+    return run(cast("ProxyConfig", config))
 
 
-def _prepared(role: Role, model: type[Model], parameters: dict[str, Any]) -> Model:
+def _prepared(role: Role, parameters: dict[str, Any]) -> RoleConfig:
     """The configuration in force; from here on, the log is where it says."""
-    config = load(model, parameters).config
+    config = load_apart(role, parameters)
     from tunneler.observability import log
 
     log.configure(role, config.log.level, config.log.format, config.log.output)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from tunneler.addresses import Role
+from tunneler.cli.apart import apart
 from tunneler.cli.program import program_of, report
 from tunneler.config.flags import FLAG_OF_KEY
 
@@ -94,11 +96,38 @@ def load(model: type[Model], parameters: dict[str, Any]) -> Loaded[Model]:
     Raises:
         ConfigError: it cannot be used.
     """
+    loaded = _loaded(model, parameters)
+    _print_warnings(loaded.warnings)
+    return loaded
+
+
+def load_apart(role: Role, parameters: dict[str, Any]) -> RoleConfig:
+    """As :func:`load`, for a role that is to run: the values alone, see :mod:`tunneler.config.plain`.
+
+    Raises:
+        TunnelerError: it cannot be used; what a ConfigError says.
+    """
+
+    def values() -> tuple[SimpleNamespace, tuple[str, ...]]:
+        from tunneler.config.model import MODEL_OF_ROLE
+        from tunneler.config.plain import plain_copy
+
+        loaded = _loaded(MODEL_OF_ROLE[role], parameters)
+        return plain_copy(loaded.config), loaded.warnings
+
+    config, warnings = apart(values)
+    _print_warnings(warnings)
+    return cast("RoleConfig", config)
+
+
+def _loaded(model: type[Model], parameters: dict[str, Any]) -> Loaded[Model]:
     from tunneler.config import load
 
     flags = {name.replace("__", "."): value for name, value in parameters.items() if name != "config_files"}
-    loaded = load.load(model, parameters["config_files"], os.environ, flags)
+    return load.load(model, parameters["config_files"], os.environ, flags)
+
+
+def _print_warnings(warnings: Iterable[str]) -> None:
     program = program_of(click.get_current_context())
-    for warning in loaded.warnings:
+    for warning in warnings:
         report(program, f"warning: {warning}")
-    return loaded

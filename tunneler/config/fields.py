@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -138,11 +138,6 @@ def _system_user(value: object) -> str:
     raise ValueError("expected the name or number of a system user")
 
 
-def _version_text(value: object) -> object:
-    # JSON, unlike YAML as it is read here, makes a number of an unquoted 1.3.
-    return str(value) if isinstance(value, float) else value
-
-
 def _path_text(value: object) -> object:
     if isinstance(value, str):
         try:
@@ -251,11 +246,6 @@ FilePath = Annotated[
 Identifier = Annotated[str, Field(pattern=rf"^(?:{IDENTIFIER})?$"), ReadBy(_identifier)]
 OutputPath = Annotated[str, Field(min_length=1), ReadBy(_path_text), RelativeToFile()]
 SystemUser = Annotated[str, Field(pattern=rf"^{SYSTEM_USER}$"), ReadBy(_system_user)]
-TlsVersion = Annotated[
-    Literal["1.3", "1.2"],
-    ReadBy(_version_text),
-    WithJsonSchema({"enum": ["1.3", "1.2", 1.3, 1.2]}),  # an editor takes an unquoted one for a number
-]
 ListenAddress = Annotated[HostPort, PlainValidator(_host_port), WithJsonSchema(HOST_PORT_SCHEMA), _AS_TEXT]
 HostPorts = Annotated[
     tuple[Annotated[HostPort, PlainValidator(_host_port)], ...],

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from tunneler.config.fields import (
@@ -18,8 +26,8 @@ from tunneler.config.fields import (
     Count,
     FilePath,
     OutputPath,
+    ReadBy,
     SystemUser,
-    TlsVersion,
 )
 
 MEBIBYTE = 1024 * 1024
@@ -27,6 +35,18 @@ SHORTEST = 0.01
 """Seconds. Below this a timer measures the event loop, not the peer."""
 HOUR = 3600.0
 DAY = 24 * HOUR
+
+
+def _version_text(value: object) -> object:
+    # JSON, unlike YAML as it is read here, makes a number of an unquoted 1.3.
+    return str(value) if isinstance(value, float) else value
+
+
+TlsVersion = Annotated[
+    Literal["1.3", "1.2"],
+    ReadBy(_version_text),
+    WithJsonSchema({"enum": ["1.3", "1.2", 1.3, 1.2]}),  # an editor takes an unquoted one for a number
+]
 
 
 def fault_at(key: str, expected: str) -> PydanticCustomError:

@@ -6,30 +6,34 @@ HEADERS take our call on, or end it; a second list ends it too (trailers).
 
 from __future__ import annotations
 
-from tunneler.http2.codes import CallError, ErrorCode, Http2Error, NotGrpcError, Status, StreamError
+from tunneler.http2.codes import CallError, ErrorCode, Http2Error, Status, StreamError
 from tunneler.http2.events import CallEnded, Event, HalfClosed, RequestReceived, ResponseReceived
 from tunneler.http2.grpc import (
     Outcome,
     content_length_of,
     http_status_of,
     outcome_of,
-    refusal_fields,
     request_of,
 )
 from tunneler.http2.headers import Fields, check_request, check_response, check_trailers
-from tunneler.http2.limits import MAX_STREAMS
+from tunneler.http2.limits import MAX_STREAMS, Rate
 from tunneler.http2.streams import Stream
 from tunneler.http2.table import StreamTable
 
 
 class Calls:
-    """See the module; ``events`` is what has happened since it was last emptied."""
+    """See the module; ``events`` is what has happened since it was last emptied.
 
-    def __init__(self, table: StreamTable) -> None:
+    Args:
+        faults: counts the requests that are refused.
+    """
+
+    def __init__(self, table: StreamTable, faults: Rate) -> None:
         self._table = table
+        self._faults = faults
         self.events: list[Event] = []
 
-    def fields_received(self, number: int, fields: Fields, *, ends: bool) -> None:
+    def fields_received(self, number: int, fields: Fields, now: float, *, ends: bool) -> None:
         """Act on one field list.
 
         Raises:
@@ -38,7 +42,7 @@ class Calls:
         """
         stream = self._table.streams.get(number)
         if stream is None:
-            self._begin(number, fields, ends=ends)
+            self._begin(number, fields, now, ends=ends)
         elif stream.remote_ended:
             raise StreamError("HEADERS after END_STREAM", ErrorCode.STREAM_CLOSED)
         elif not stream.head_received:
@@ -58,7 +62,7 @@ class Calls:
         """
         self._end(stream, Outcome(Status.UNKNOWN, "the response ended without a status"))
 
-    def _begin(self, number: int, fields: Fields, *, ends: bool) -> None:
+    def _begin(self, number: int, fields: Fields, now: float, *, ends: bool) -> None:
         table = self._table
         if table.was_reset(number):
             return
@@ -73,8 +77,10 @@ class Calls:
         try:
             request = request_of(fields)
         except NotGrpcError as error:
+            self._faults.count(now)
             table.output.headers(number, refusal_fields(error.status), ends=True)
-            self._refused(number, ends=ends)
+            if not ends:
+                table.reset(number, ErrorCode.NO_ERROR)  # what may still be coming is not wanted
             return
         stream = table.accept(number)
         stream.head_received = True
@@ -83,11 +89,6 @@ class Calls:
         if ends:
             stream.count_content(0, last=True)
             self._end(stream, None)
-
-    def _refused(self, number: int, *, ends: bool) -> None:
-        """Stop what the peer may still be sending for a call that it has its answer to."""
-        if not ends:
-            self._table.reset(number, ErrorCode.NO_ERROR)
 
     def _receive_response(self, stream: Stream, fields: Fields, *, ends: bool) -> None:
         check_response(fields)

@@ -106,7 +106,7 @@ class Connection:
     def waits(self, number: int) -> bool:
         """Whether a message waits for the peer's window."""
         stream = self._table.streams.get(number)
-        return stream is not None and stream.waits
+        return stream is not None and bool(stream.waiting)
 
     def limit_messages(self, number: int, limit: int) -> None:
         """Accept no larger messages on this stream from now on; bytes."""
@@ -123,7 +123,7 @@ class Connection:
         if stream is None or stream.ending is not None:
             return True
         self.output.message(stream, message)
-        return not stream.waits
+        return not stream.waiting
 
     def reset(self, number: int, code: ErrorCode = ErrorCode.CANCEL) -> None:
         """Break a call off; there is no event."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tunneler.http2.codes import ErrorCode
+from tunneler.http2.codes import ErrorCode, name_of
 from tunneler.http2.grpc import Outcome, Request
 
 
@@ -50,6 +50,9 @@ class StreamReset(NamedTuple):
     stream: int
     code: ErrorCode | int
     fault: str
+
+    def __str__(self) -> str:
+        return f"the stream was reset ({name_of(self.code)})" + (f": {self.fault}" if self.fault else "")
 
 
 class RoomMade(NamedTuple):

@@ -64,7 +64,7 @@ class Output:
         length = len(message)
         total = length + frames.MESSAGE_PREFIX.size
         if (
-            not stream.waits
+            not stream.waiting
             and total <= self._window
             and total <= stream.send_window
             and total <= self._peer.frame_size
@@ -85,7 +85,7 @@ class Output:
             self._window -= length
             self.data_frames += 1
             self._buffers += (frames.head(frames.DATA, 0, stream.id, length), *parts)
-        return not stream.waits
+        return not stream.waiting
 
     def widen(self, increment: int) -> None:
         """Take a window update for the connection.

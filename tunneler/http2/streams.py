@@ -24,8 +24,8 @@ class Stream:
     """
 
     __slots__ = (
-        "_waiting", "content_left", "ending", "head_received", "head_sent", "id", "local_ended", "messages",
-        "owed", "receive_window", "remote_ended", "send_window",
+        "content_left", "ending", "head_received", "head_sent", "id", "local_ended", "messages",
+        "owed", "receive_window", "remote_ended", "send_window", "waiting",
     )  # fmt: skip
 
     def __init__(self, number: int, send_window: int, message_limit: int) -> None:
@@ -43,7 +43,8 @@ class Stream:
         self.remote_ended = False
         self.ending: Status | None = None
         """How our half is to end when nothing waits any more; a dialling side's ends with OK."""
-        self._waiting: deque[memoryview] = deque()
+        self.waiting: deque[memoryview] = deque()
+        """Messages, and parts of them, that wait for window."""
 
     # What the peer sends.
 
@@ -61,6 +62,25 @@ class Stream:
         self.owed += length
         if self.receive_window < 0:
             raise StreamError("DATA beyond the stream's window", ErrorCode.FLOW_CONTROL_ERROR)
+
+    def takes_message(self, length: int, message: int) -> bool:
+        """Note the payload of a DATA frame that is one message, if there is nothing special about it.
+
+        Args:
+            length: of the payload; ``message`` is that of the message in it.
+        """
+        if (
+            self.remote_ended
+            or not self.head_received
+            or self.content_left is not None
+            or length > self.receive_window
+            or message > self.messages.limit
+            or self.messages.held
+        ):
+            return False
+        self.receive_window -= length
+        self.owed += length
+        return True
 
     def count_content(self, length: int, *, last: bool) -> None:
         """Raises StreamError: it is not what content-length said (RFC 9113 section 8.1.1)."""
@@ -88,16 +108,11 @@ class Stream:
         if self.send_window > MAX_STREAM:
             raise StreamError("a window of more than 2^31 - 1", ErrorCode.FLOW_CONTROL_ERROR)
 
-    @property
-    def waits(self) -> bool:
-        """Whether messages wait for window."""
-        return bool(self._waiting)
-
     def keep(self, message: bytes) -> None:
         """Have a message wait."""
-        self._waiting.append(memoryview(MESSAGE_PREFIX.pack(0, len(message))))
+        self.waiting.append(memoryview(MESSAGE_PREFIX.pack(0, len(message))))
         if message:
-            self._waiting.append(memoryview(message))
+            self.waiting.append(memoryview(message))
 
     def payloads(self, room: int, frame_size: int) -> Iterator[list[memoryview]]:
         """Take what may be sent, as the payloads of DATA frames.
@@ -105,13 +120,13 @@ class Stream:
         Args:
             room: bytes that the connection's window has.
         """
-        while self._waiting and room > 0 and self.send_window > 0:
+        while self.waiting and room > 0 and self.send_window > 0:
             left = frame = min(room, self.send_window, frame_size)
             parts: list[memoryview] = []
-            while self._waiting and left:
-                part = self._waiting.popleft()
+            while self.waiting and left:
+                part = self.waiting.popleft()
                 if len(part) > left:
-                    self._waiting.appendleft(part[left:])
+                    self.waiting.appendleft(part[left:])
                     part = part[:left]
                 parts.append(part)
                 left -= len(part)

@@ -82,7 +82,7 @@ class StreamTable:
 
     def finish(self, stream: Stream) -> None:
         """End our half, if that is wanted and nothing waits before it."""
-        if stream.ending is None or stream.waits or stream.local_ended:
+        if stream.ending is None or stream.waiting or stream.local_ended:
             return
         stream.local_ended = True
         if self.client_side:

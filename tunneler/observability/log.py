@@ -29,6 +29,12 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+_LEVEL_NAMES = {level: logging.getLevelName(level) for level in LEVELS.values()}
+_STARTED = time.time()
+_INVARIABLE = {
+    **vars(logging.LogRecord("", 0, "", 0, "", None, None)),
+    **dict.fromkeys(("thread", "threadName", "process", "processName")),
+}
 LIBRARY_MESSAGE = "library_message"
 
 FILE_MODE = 0o640
@@ -42,10 +48,21 @@ _RENDERERS: Mapping[str, Renderer] = {"json": json_line, "text": text_line}
 
 
 class EventRecord(logging.LogRecord):
-    """A log record of an event of ours; ``fields`` are as the caller gave them."""
+    """A log record of an event of ours; ``fields`` are as the caller gave them.
+
+    What never varies is copied from one record made for that: a LogRecord takes as long to make
+    as the whole line to write.
+    """
 
     def __init__(self, name: str, level: int, event: str, fields: Mapping[str, object]) -> None:
-        super().__init__(name, level, "", 0, event, None, None)
+        self.__dict__.update(_INVARIABLE)
+        self.name = name
+        self.msg = event
+        self.levelno = level
+        self.levelname = _LEVEL_NAMES[level]
+        self.created = now = time.time()
+        self.msecs = now % 1 * 1000
+        self.relativeCreated = (now - _STARTED) * 1000
         self.fields = fields
 
 

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Mapping
 from enum import IntEnum
+from functools import lru_cache
 
 Plain = str | int | float | bool | None
 
@@ -36,10 +37,21 @@ _last_second = (-1, "")
 
 def json_line(created: float, level: str, role: str, event: str, fields: Mapping[str, object]) -> str:
     """One JSON object and a line end; ``created`` in seconds since the epoch."""
-    members: dict[str, Plain] = {"time": timestamp(created), "level": level, "role": role, "event": event}
-    for name, value in fields.items():
-        members[f"{name}_" if name in RESERVED_NAMES else name] = plain(value)
-    return _encode(members) + "\n"
+    # Put together here, because a JSONEncoder for a whole line takes twice as long.
+    members = "".join([_member_start(name) + _json(value) for name, value in fields.items()])
+    start = f'"time":"{timestamp(created)}","level":{_encode(level)},"role":{_encode(role)}'
+    return f'{{{start},"event":{_encode(event)}{members}}}\n'
+
+
+@lru_cache(maxsize=256)
+def _member_start(name: str) -> str:
+    """What stands before the value of a field: names are few, and always the same."""
+    return f",{_encode(f'{name}_' if name in RESERVED_NAMES else name)}:"
+
+
+def _json(value: object) -> str:
+    shown = plain(value)
+    return repr(shown) if type(shown) is int or type(shown) is float else _encode(shown)
 
 
 def text_line(created: float, level: str, role: str, event: str, fields: Mapping[str, object]) -> str:
@@ -78,6 +90,8 @@ def plain(value: object) -> Plain:
         return value if -MAX_INTEGER < value < MAX_INTEGER else _cut(hex(value))
     if value is None:
         return None
+    if type(value) is bytes and len(value) <= MAX_VALUE_CHARACTERS // 2:
+        return value.hex()  # a connection, in nearly every line
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)  # JSON has no infinity
     return _cut(_text(value))

@@ -14,11 +14,11 @@ from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from itertools import count
 from secrets import token_bytes
+from typing import TYPE_CHECKING
 
 from tunneler.addresses import ConnectionId, Endpoint, FourTuple, Role
 from tunneler.capture.original import DestinationCheck, accepted_at, original_destination
 from tunneler.capture.select import backend
-from tunneler.config.model import ClientConfig
 from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import run_until_stopped
 from tunneler.engine.splice import Splice
@@ -29,6 +29,9 @@ from tunneler.roles.setup import capture_plan_of
 from tunneler.sockets.acceptor import Acceptor, has_ipv6, listen
 from tunneler.sockets.calls import prepare, reset
 from tunneler.systemd.activation import passed_sockets
+
+if TYPE_CHECKING:
+    from tunneler.config.model import ClientConfig
 
 
 def run(config: ClientConfig) -> ExitStatus:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 from tunneler.addresses import HostPort, Role
-from tunneler.config.model import DialingConfig
 from tunneler.engine.driver import LinkDriver, clock
 from tunneler.engine.keeper import LinkKeeper
 from tunneler.engine.link_end import LinkEnd
@@ -22,6 +22,9 @@ from tunneler.roles.setup import backoff_of, dialer_of, timing_of
 from tunneler.sockets.calls import Failure
 from tunneler.sockets.reactor import Reactor
 from tunneler.transport.seam import BatchStream
+
+if TYPE_CHECKING:
+    from tunneler.config.model import DialingConfig
 
 
 class DialingRole:

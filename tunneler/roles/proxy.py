@@ -8,9 +8,9 @@ stop: take nothing new, let connections finish, leave
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from tunneler.addresses import Endpoint, Role
-from tunneler.config.model import ProxyConfig
 from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import run_until_stopped
 from tunneler.engine.splice import Splice
@@ -20,6 +20,9 @@ from tunneler.protocol.frames import Open, Party, Routes
 from tunneler.protocol.routing import Translation
 from tunneler.roles.dialing import DialingRole
 from tunneler.sockets.calls import DialFailed, start_dial
+
+if TYPE_CHECKING:
+    from tunneler.config.model import ProxyConfig
 
 
 def run(config: ProxyConfig) -> ExitStatus:

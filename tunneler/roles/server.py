@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tunneler.addresses import HostPort, Role
-from tunneler.config.model import ServerConfig
 from tunneler.engine.driver import LinkDriver, clock
 from tunneler.engine.process import run_until_stopped, tick, wait_for
 from tunneler.errors import Code, ExitStatus
@@ -40,6 +40,9 @@ from tunneler.roles.setup import listener_of, timing_of
 from tunneler.sockets.reactor import Reactor
 from tunneler.systemd.activation import passed_sockets
 from tunneler.transport.seam import BatchReceiver, BatchStream, Listener
+
+if TYPE_CHECKING:
+    from tunneler.config.model import ServerConfig
 
 _log = EventLog("server")
 

@@ -6,11 +6,9 @@ import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunneler.addresses import Role
-from tunneler.capture.rules import CapturePlan
-from tunneler.capture.select import plan_for
-from tunneler.config.model import ClientConfig, DialingConfig, RoleConfig, ServerConfig
 from tunneler.engine.backoff import Backoff
 from tunneler.errors import PkiError
 from tunneler.observability.log import EventLog
@@ -20,6 +18,10 @@ from tunneler.pki.renewal import RenewedCredentials
 from tunneler.protocol.link import Timing
 from tunneler.sockets.reactor import Reactor
 from tunneler.transport.seam import Dialer, Listener, Security
+
+if TYPE_CHECKING:
+    from tunneler.capture.rules import CapturePlan
+    from tunneler.config.model import ClientConfig, DialingConfig, RoleConfig, ServerConfig
 
 _log = EventLog("setup")
 
@@ -68,6 +70,8 @@ def capture_plan_of(config: ClientConfig) -> CapturePlan:
     Raises:
         CaptureError: a server's name cannot be resolved.
     """
+    from tunneler.capture.select import plan_for
+
     return plan_for(
         networks=config.target_cidr,
         listen_port=config.listen_port,

@@ -38,6 +38,8 @@ def roles(monkeypatch: pytest.MonkeyPatch) -> FakeRoles:
     fake = FakeRoles()
     for role in ("client", "server", "proxy"):
         monkeypatch.setitem(sys.modules, f"tunneler.roles.{role}", SimpleNamespace(run=fake.run))
+    # Not in a process of its own: this one may have threads, and wants to see what goes on.
+    monkeypatch.setattr("tunneler.cli.settings.apart", lambda function: function())
     monkeypatch.setattr(log, "configure", lambda *arguments: setattr(fake, "log", arguments))
     return fake
 

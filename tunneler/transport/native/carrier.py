@@ -18,12 +18,12 @@ from enum import Enum, auto
 from typing import Final, Protocol
 
 from tunneler.errors import TransportError
-from tunneler.http2.codes import ErrorCode, Http2Error, name_of
+from tunneler.http2.codes import ErrorCode, Http2Error
 from tunneler.http2.connection import Connection
 from tunneler.http2.events import Event
 from tunneler.sockets.calls import TRY_AGAIN
 from tunneler.sockets.reactor import READ, WRITE, Reactor
-from tunneler.transport.native.channel import Channel
+from tunneler.transport.native.channel import Channel, describe
 
 HANDSHAKE_SECONDS: Final = 5.0
 """From the socket to the peer's SETTINGS, TLS included."""
@@ -99,6 +99,7 @@ class Carrier:
         self._began = self._heard = clock()
         self._shut_at = 0.0
         self.state = State.HANDSHAKE
+        self.closed = False
 
     # For the owner.
 
@@ -111,10 +112,6 @@ class Carrier:
     @property
     def channel(self) -> Channel:
         return self._channel
-
-    @property
-    def closed(self) -> bool:
-        return self.state is State.CLOSED
 
     @property
     def congested(self) -> bool:
@@ -157,9 +154,10 @@ class Carrier:
 
     def abort(self, error: TransportError | None) -> None:
         """End at once."""
-        if self.state is State.CLOSED:
+        if self.closed:
             return
         self.state = State.CLOSED
+        self.closed = True
         self._reactor.unregister(self._sock.fileno())
         self._sock.close()
         self._owner.carrier_closed(self._error or error)
@@ -300,16 +298,3 @@ class Carrier:
                 self._sock.shutdown(socket.SHUT_WR)
             except OSError:  # ENOTCONN: the peer has reset it
                 self.abort(None)
-
-
-def describe(error: ssl.SSLError) -> str:
-    """What TLS complains about, in one line."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the peer's certificate is not accepted: {error.verify_message}"
-    reason = (error.reason or str(error)).replace("_", " ").lower()
-    return f"TLS: {reason}"
-
-
-def describe_reset(code: ErrorCode | int, fault: str) -> str:
-    """Why a stream is gone, in one line."""
-    return f"the stream was reset ({name_of(code)})" + (f": {fault}" if fault else "")

@@ -117,6 +117,10 @@ class TlsChannel:
             yield _plaintext[:filled]
 
     def seal(self, buffers: Sequence[Buffer]) -> bytes:
+        if sum(map(len, buffers)) <= RECORD_BYTES:
+            if buffers:
+                self._tls.write(b"".join(buffers))
+            return self._outgoing.read()
         for buffer in _joined(buffers):
             # One record at a time, however large the buffer: OpenSSL's partial writes.
             written = self._tls.write(buffer)
@@ -180,3 +184,11 @@ def _joined(buffers: Sequence[Buffer]) -> Iterator[Buffer]:
             yield buffer
     if small:
         yield b"".join(small)
+
+
+def describe(error: ssl.SSLError) -> str:
+    """What TLS complains about, in one line."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the peer's certificate is not accepted: {error.verify_message}"
+    reason = (error.reason or str(error)).replace("_", " ").lower()
+    return f"TLS: {reason}"

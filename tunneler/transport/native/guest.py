@@ -17,7 +17,7 @@ from tunneler.http2.events import (
     StreamReset,
 )
 from tunneler.http2.grpc import Request
-from tunneler.transport.native.carrier import Carrier, clock, describe_reset
+from tunneler.transport.native.carrier import Carrier, clock
 from tunneler.transport.native.identity import identity_of_peer
 from tunneler.transport.native.stream import NativeStream
 from tunneler.transport.seam import (
@@ -135,8 +135,8 @@ class Guest:
                 self._begin_call(number, request)
             case HalfClosed(number):
                 self._half_closed(number)
-            case StreamReset(number, code, fault):
-                self._forget(number, TransportError(describe_reset(code, fault)))
+            case StreamReset():
+                self._forget(event.stream, TransportError(str(event)))
 
     def room_made(self) -> None:
         for link in list(self._links.values()):

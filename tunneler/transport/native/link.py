@@ -9,7 +9,7 @@ from tunneler.addresses import HostPort, Identity, Role
 from tunneler.errors import TransportError
 from tunneler.http2.codes import Status
 from tunneler.http2.events import CallEnded, Event, MessageReceived, RoomMade, StreamReset
-from tunneler.transport.native.carrier import Carrier, State, clock, describe_reset
+from tunneler.transport.native.carrier import Carrier, State, clock
 from tunneler.transport.native.identity import identity_of_peer
 from tunneler.transport.native.stream import NativeStream
 from tunneler.transport.seam import PLAINTEXT_NAME, Attach, Peer, Security
@@ -97,7 +97,7 @@ class Link:
             case CallEnded(_, outcome):
                 stream.end(None if outcome.status is Status.OK else TransportError(str(outcome)))
             case StreamReset():
-                stream.end(TransportError(describe_reset(event.code, event.fault)))
+                stream.end(TransportError(str(event)))
 
     def room_made(self) -> None:
         if self._stream is not None and self._carrier is not None:
