@@ -11,7 +11,7 @@ from tests.loopback.running import the_runner
 
 __all__ = ["_warm", "log", "pki", "pytest_pyfunc_call"]
 
-TRANSPORTS = ("grpcio",)
+TRANSPORTS = ("native",)
 """Values of the key ``transport`` that every test here is run with."""
 
 

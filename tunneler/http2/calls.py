@@ -6,13 +6,21 @@ HEADERS take our call on, or end it; a second list ends it too (trailers).
 
 from __future__ import annotations
 
-from tunneler.http2.codes import CallError, ErrorCode, Http2Error, Status, StreamError
+from tunneler.http2.codes import (
+    CallError,
+    ErrorCode,
+    Http2Error,
+    NotGrpcError,
+    Status,
+    StreamError,
+)
 from tunneler.http2.events import CallEnded, Event, HalfClosed, RequestReceived, ResponseReceived
 from tunneler.http2.grpc import (
     Outcome,
     content_length_of,
     http_status_of,
     outcome_of,
+    refusal_fields,
     request_of,
 )
 from tunneler.http2.headers import Fields, check_request, check_response, check_trailers

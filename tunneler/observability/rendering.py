@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from enum import IntEnum
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 
 Plain = str | int | float | bool | None
 
@@ -39,8 +40,14 @@ def json_line(created: float, level: str, role: str, event: str, fields: Mapping
     """One JSON object and a line end; ``created`` in seconds since the epoch."""
     # Put together here, because a JSONEncoder for a whole line takes twice as long.
     members = "".join([_member_start(name) + _json(value) for name, value in fields.items()])
-    start = f'"time":"{timestamp(created)}","level":{_encode(level)},"role":{_encode(role)}'
-    return f'{{{start},"event":{_encode(event)}{members}}}\n'
+    start = f'"time":"{timestamp(created)}"{_constant("level", level)}{_constant("role", role)}'
+    return f"{{{start}{_constant('event', event)}{members}}}\n"
+
+
+@lru_cache(maxsize=256)
+def _constant(name: str, value: str) -> str:
+    """A member that is the same in many lines."""
+    return f',"{name}":{_encode(value)}'
 
 
 @lru_cache(maxsize=256)
@@ -51,6 +58,8 @@ def _member_start(name: str) -> str:
 
 def _json(value: object) -> str:
     shown = plain(value)
+    if type(shown) is str:
+        return encode_basestring_ascii(shown)
     return repr(shown) if type(shown) is int or type(shown) is float else _encode(shown)
 
 

@@ -7,8 +7,8 @@ bytes, a kind nobody knows) stops here, as a :class:`LinkFault`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import singledispatch
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from functools import lru_cache, singledispatch
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from tunneler.addresses import (
@@ -43,6 +43,9 @@ from tunneler.wire import tunnel_pb2 as pb
 MAX_NAME = 64
 """Characters of an instance or group name."""
 
+MAX_CACHED_PARTIES = 1024
+"""Every OPEN and OPEN_RESULT names a party, and there are few."""
+
 MAX_ROUTES = 4096
 """Routes in one frame; what a server accepts of a proxy is configured, and lower."""
 
@@ -71,7 +74,7 @@ def _(frame: OpenResult) -> pb.Frame:
         connection=frame.connection,
         kind=pb.OPEN_RESULT,
         limit=frame.limit,
-        code=pb.Code.Name(frame.code),
+        code=frame.code,
         open_result=body,
     )
 
@@ -93,7 +96,7 @@ def _(frame: Ack) -> pb.Frame:
 
 @message_of_frame.register
 def _(frame: Reset) -> pb.Frame:
-    return pb.Frame(connection=frame.connection, kind=pb.RESET, code=pb.Code.Name(frame.code))
+    return pb.Frame(connection=frame.connection, kind=pb.RESET, code=frame.code)
 
 
 @message_of_frame.register
@@ -125,13 +128,14 @@ def _(frame: Drain) -> pb.Frame:
 
 @message_of_frame.register
 def _(frame: Bye) -> pb.Frame:
-    return pb.Frame(kind=pb.BYE, code=pb.Code.Name(frame.code))
+    return pb.Frame(kind=pb.BYE, code=frame.code)
 
 
 def _message_of_endpoint(endpoint: Endpoint) -> pb.Address:
     return pb.Address(ip=endpoint.address.packed, port=endpoint.port)
 
 
+@lru_cache(maxsize=MAX_CACHED_PARTIES)
 def _message_of_party(party: Party | None) -> pb.Party | None:
     return pb.Party(identity=party.identity.uri, instance=party.instance) if party else None
 
@@ -249,7 +253,8 @@ def _code(message: pb.Frame) -> Code:
 def _endpoint(message: pb.Address) -> Endpoint:
     if not 0 < message.port < 65536:
         raise ValueError(f"port {message.port}")
-    return Endpoint(ip_address(message.ip), message.port)
+    packed = message.ip
+    return Endpoint(IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed), message.port)
 
 
 def _name(text: str) -> str:
@@ -260,7 +265,12 @@ def _name(text: str) -> str:
 
 
 def _party(message: pb.Party) -> Party:
-    return Party(Identity.parse(message.identity), _name(message.instance))
+    return _checked_party(message.identity, message.instance)
+
+
+@lru_cache(maxsize=MAX_CACHED_PARTIES)
+def _checked_party(identity: str, instance: str) -> Party:
+    return Party(Identity.parse(identity), _name(instance))
 
 
 def _route(message: pb.Route) -> Route:
