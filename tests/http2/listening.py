@@ -8,7 +8,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.http2.rawframes import CLIENT_STREAM, DEFAULT_WINDOW, Flag, Kind, Setting, data, headers, message, ping, request, window_update
+from tests.http2.rawframes import (
+    CLIENT_STREAM,
+    DEFAULT_WINDOW,
+    Flag,
+    Kind,
+    Setting,
+    data,
+    headers,
+    message,
+    ping,
+    request,
+    window_update,
+)
 from tests.http2.rawpeer import PATIENCE, RawPeer, tls_context
 from tests.loopback.applications import noise
 from tests.loopback.peers import Material
@@ -93,7 +105,7 @@ class Place:
     @asynccontextmanager
     async def peer(self, holder: str | None = "client") -> AsyncIterator[RawPeer]:
         """A TCP connection; nothing is said on it yet."""
-        with await RawPeer.connect(self.address, self.pki and tls_context(self.pki, holder)) as peer:
+        with await RawPeer.connect(self.address, tls_context(self.pki, holder) if self.pki else None) as peer:
             yield peer
 
     @asynccontextmanager

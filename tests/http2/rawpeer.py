@@ -27,7 +27,11 @@ _HEAD_BYTES = 9
 
 
 def tls_context(
-    pki: Path, holder: str | None = "client", *, alpn: Iterable[str] = ("h2",), newest: ssl.TLSVersion | None = None
+    pki: Path,
+    holder: str | None = "client",
+    *,
+    alpn: Iterable[str] = ("h2",),
+    newest: ssl.TLSVersion | None = None,
 ) -> ssl.SSLContext:
     """A client's context; ``holder`` is whose certificate it shows, if any."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -60,9 +64,10 @@ class RawPeer:
         self._received = bytearray()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context and context.wrap_bio(
-            self._incoming, self._outgoing, server_hostname=sock.getpeername()[0]
-        )
+        self._tls: ssl.SSLObject | None = None
+        if context is not None:
+            host = sock.getpeername()[0]
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
 
     @classmethod
     async def connect(cls, address: HostPort, context: ssl.SSLContext | None = None) -> Self:
@@ -196,7 +201,7 @@ class RawPeer:
 
     @property
     def tls_version(self) -> str | None:
-        return self._tls and self._tls.version()
+        return self._tls.version() if self._tls else None
 
     async def _flush(self) -> None:
         if self._outgoing.pending:
@@ -249,6 +254,8 @@ class RawPeer:
 def declared_in(frame: Frame) -> dict[int, int]:
     """The values of a SETTINGS frame."""
     return {
-        int.from_bytes(frame.payload[at : at + 2], "big"): int.from_bytes(frame.payload[at + 2 : at + 6], "big")
+        int.from_bytes(frame.payload[at : at + 2], "big"): int.from_bytes(
+            frame.payload[at + 2 : at + 6], "big"
+        )
         for at in range(0, len(frame.payload), 6)
     }

@@ -83,15 +83,39 @@ CASES = [
     fine("7541 6.3", "several table sizes", table_size(0) + table_size(4096) + request()),
     fine("7541 6.3", "no table, and indexing all the same", table_size(0) + STATIC + GRPC),
     fine("7541 4.4", "an entry larger than the table", request() + literal("x", "y" * 5000, 0x40)),
-    Case("7541 2.3.2", "the table lasts", (headers(1, STATIC + GRPC), REST, headers(3, b"\x83\x86" + literal(":path", "/grpc.health.v1.Health/Check") + integer(FIRST_DYNAMIC, 7, 0x80) + GRPC), data(3, check(), end=True)), answered(3)),
+    Case(
+        "7541 2.3.2",
+        "the table lasts",
+        (
+            headers(1, STATIC + GRPC),
+            REST,
+            headers(
+                3,
+                b"\x83\x86"
+                + literal(":path", "/grpc.health.v1.Health/Check")
+                + integer(FIRST_DYNAMIC, 7, 0x80)
+                + GRPC,
+            ),
+            data(3, check(), end=True),
+        ),
+        answered(3),
+    ),
     # What cannot be decoded.
     broken("7541 2.3.3", "an index beyond the tables", request() + integer(FIRST_DYNAMIC, 7, 0x80)),
-    broken("7541 2.3.3", "the name of an entry beyond the tables", request() + named(INDEXING, PLAIN, FIRST_DYNAMIC + 8)),
+    broken(
+        "7541 2.3.3",
+        "the name of an entry beyond the tables",
+        request() + named(INDEXING, PLAIN, FIRST_DYNAMIC + 8),
+    ),
     broken("7541 4.2", "a table size at the end of a block", request() + table_size(1)),
     broken("7541 5.1", "an integer without end", request() + b"\xff" + b"\xff" * 20 + b"\x7f"),
     broken("7541 5.1", "an integer that is cut off", request() + b"\xff\xff"),
     broken("7541 5.2", "a string longer than its block", request() + b"\x00\x01x\x7f\x80\x80\x01y"),
-    broken("7541 5.2", "padding longer than 7 bits", request() + unnamed(NOT_INDEXED, string("x"), b"\x82\xf3\xff")),
+    broken(
+        "7541 5.2",
+        "padding longer than 7 bits",
+        request() + unnamed(NOT_INDEXED, string("x"), b"\x82\xf3\xff"),
+    ),
     broken("7541 5.2", "padding with zeros", request() + unnamed(NOT_INDEXED, string("x"), b"\x81\xf2")),
     broken("7541 5.2", "EOS", request() + unnamed(NOT_INDEXED, string("x"), b"\x85\xf3\xff\xff\xff\xff")),
     broken("7541 6.1", "index 0", request() + b"\x80"),

@@ -139,7 +139,9 @@ async def test_health_with_nonsense(certificates: Path | None) -> None:
 async def test_wrong_content_type(certificates: Path | None, content_type: str | None) -> None:
     """PROTOCOL-HTTP2.md: 415, so that a client that does not speak gRPC can tell."""
     async with listening(certificates) as place, place.started() as peer:
-        response = await outcome(peer, headers(1, request(content_type=content_type)), data(1, check(), end=True))
+        response = await outcome(
+            peer, headers(1, request(content_type=content_type)), data(1, check(), end=True)
+        )
         assert (response.http_status, response.messages) == ("415", [])
 
 
@@ -159,7 +161,15 @@ async def test_other_methods(certificates: Path | None, method: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/tunneler.v1.Tunnel/Nothing", "/tunneler.v1.Tunnel", "/grpc.health.v1.Health/Watch", "no-slash", HEALTH + "/", "/%2e" * 3000],
+    [
+        "/",
+        "/tunneler.v1.Tunnel/Nothing",
+        "/tunneler.v1.Tunnel",
+        "/grpc.health.v1.Health/Watch",
+        "no-slash",
+        HEALTH + "/",
+        "/%2e" * 3000,
+    ],
 )
 async def test_unknown_method(certificates: Path | None, path: str) -> None:
     """Trailers-Only: one HEADERS with both kinds of status."""
@@ -327,7 +337,9 @@ async def test_role_may_not_call_another_method(pki: Path, holder: str, path: st
 async def test_path_of_a_call_is_compared_whole(pki: Path) -> None:
     """No prefix, no case folding, no percent-decoding."""
     async with listening(pki) as place, place.started() as peer:
-        for number, path in enumerate((CLIENT_STREAM.upper(), CLIENT_STREAM + "?x", CLIENT_STREAM.replace("C", "%43"))):
+        for number, path in enumerate(
+            (CLIENT_STREAM.upper(), CLIENT_STREAM + "?x", CLIENT_STREAM.replace("C", "%43"))
+        ):
             stream = 1 + 2 * number
             response = await outcome(peer, headers(stream, request(path), end=True), stream=stream)
             assert response.grpc_status == UNIMPLEMENTED

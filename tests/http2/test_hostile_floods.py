@@ -20,7 +20,6 @@ from tests.http2.conformance import response_on
 from tests.http2.listening import Place, listening, undisturbed
 from tests.http2.rawframes import (
     CLIENT_STREAM,
-    HEALTH,
     SETTINGS_ACK,
     Error,
     Flag,
@@ -57,8 +56,6 @@ class Flood(NamedTuple):
     name: str
     frames: Make
     permitted: limits.Frequency
-    of_each: int = 1
-    """How many frames that are counted are in what ``frames`` makes."""
 
     def __str__(self) -> str:
         return self.name
@@ -69,15 +66,22 @@ def stream(number: int) -> int:
     return 3 + 2 * number
 
 
+def whole(number: int, block_: bytes, *, end: bool = False) -> bytes:
+    """HEADERS of a stream that was not used yet."""
+    return headers(stream(number), block_, end=end)
+
+
+LINK = request(CLIENT_STREAM)
+
 FLOODS = [
     Flood("SETTINGS", lambda _: settings((3, 100)), limits.SETTINGS),
     Flood("SETTINGS acknowledged", lambda _: SETTINGS_ACK, limits.SETTINGS),
     Flood("PING", lambda _: ping(), limits.PINGS),
     Flood("PING acknowledged", lambda _: ping(ack=True), limits.PINGS),
-    Flood("rapid reset", lambda n: headers(stream(n), request(HEALTH)) + rst_stream(stream(n)), limits.RESETS),
-    Flood("rapid reset of links", lambda n: headers(stream(n), request(CLIENT_STREAM)) + rst_stream(stream(n)), limits.RESETS),
-    Flood("malformed requests", lambda n: headers(stream(n), block([(":method", "POST")]), end=True), limits.FAULTS),
-    Flood("calls with a broken timeout", lambda n: headers(stream(n), request(grpc_timeout="x"), end=True), limits.FAULTS),
+    Flood("rapid reset", lambda n: whole(n, request()) + rst_stream(stream(n)), limits.RESETS),
+    Flood("rapid reset of links", lambda n: whole(n, LINK) + rst_stream(stream(n)), limits.RESETS),
+    Flood("malformed requests", lambda n: whole(n, block([(":method", "POST")]), end=True), limits.FAULTS),
+    Flood("broken timeouts", lambda n: whole(n, request(grpc_timeout="x"), end=True), limits.FAULTS),
     Flood("WINDOW_UPDATE on the connection", lambda _: window_update(0, 1), limits.WINDOW_UPDATES),
     Flood("WINDOW_UPDATE on a stream", lambda _: window_update(1, 1), limits.WINDOW_UPDATES),
     Flood("PRIORITY", lambda n: priority(stream(n)), limits.IDLE_FRAMES),
@@ -96,22 +100,27 @@ async def pour(peer: RawPeer, frames: Make) -> None:
             await peer.send(*(frames(sent + at) for at in range(AT_ONCE)))
 
 
-@pytest.mark.parametrize("flood", FLOODS, ids=str)
-async def test_flood(certificates: Path | None, flood: Flood) -> None:
+async def drowned(certificates: Path | None, frames: Make) -> None:
+    """A flood ends the connection that it comes by, and no other."""
     async with listening(certificates) as place, undisturbed(place), place.started() as peer:
-        await peer.send(headers(1, request(CLIENT_STREAM)))
+        await peer.send(headers(1, LINK))
         await until(lambda: place.open_links == 2)
-        async with background(pour(peer, flood.frames)):
+        async with background(pour(peer, frames)):
             assert await peer.goaway() is Error.ENHANCE_YOUR_CALM
         peer.close()
         await until(lambda: place.open_links == 1)
 
 
 @pytest.mark.parametrize("flood", FLOODS, ids=str)
+async def test_flood(certificates: Path | None, flood: Flood) -> None:
+    await drowned(certificates, flood.frames)
+
+
+@pytest.mark.parametrize("flood", FLOODS, ids=str)
 async def test_within_the_burst(flood: Flood) -> None:
     """What is permitted at once is permitted in one piece."""
     async with listening(None) as place, place.started() as peer:
-        await peer.send(headers(1, request(CLIENT_STREAM)))
+        await peer.send(headers(1, LINK))
         await peer.answers_ping()
         number = int(flood.permitted.burst) - 10
         await peer.send(*(flood.frames(at) for at in range(number)))
@@ -122,16 +131,15 @@ async def test_within_the_burst(flood: Flood) -> None:
 
 async def test_half_the_permitted_rate_for_ever() -> None:
     """After the burst is used up: half the rate, until there were more frames than any total would allow."""
-    async with listening(None) as place, undisturbed(place):
-        async with asyncio.TaskGroup() as floods:
-            for flood in FLOODS:
-                floods.create_task(patient(place, flood))
+    async with listening(None) as place, undisturbed(place), asyncio.TaskGroup() as floods:
+        for flood in FLOODS:
+            floods.create_task(patient(place, flood))
 
 
 async def patient(place: Place, flood: Flood) -> None:
     """Use up the burst, and go on for three seconds."""
     async with place.started() as peer:
-        await peer.send(headers(1, request(CLIENT_STREAM)))
+        await peer.send(headers(1, LINK))
         await peer.answers_ping()
         at_once = int(flood.permitted.burst - flood.permitted.per_second / 4)
         await peer.send(*(flood.frames(at) for at in range(at_once)))
@@ -168,7 +176,9 @@ async def test_continuation_flood(certificates: Path | None) -> None:
 
 async def test_flood_of_empty_continuations(certificates: Path | None) -> None:
     """CVE-2019-9518: nor one that does not grow."""
-    await calm_down(certificates, headers(1, request(), whole=False), *[continuation(1, b"", whole=False) * 100] * 100)
+    await calm_down(
+        certificates, headers(1, request(), whole=False), *[continuation(1, b"", whole=False) * 100] * 100
+    )
 
 
 async def test_header_list_that_is_too_long(certificates: Path | None) -> None:
@@ -195,7 +205,9 @@ async def test_bomb_in_trailers(certificates: Path | None) -> None:
     await calm_down(certificates, headers(1, request(CLIENT_STREAM)), headers(1, bomb, end=True))
 
 
-@pytest.mark.parametrize("kind", [Kind.HEADERS, Kind.SETTINGS, Kind.GOAWAY, Kind.CONTINUATION, Kind.PUSH_PROMISE])
+@pytest.mark.parametrize(
+    "kind", [Kind.HEADERS, Kind.SETTINGS, Kind.GOAWAY, Kind.CONTINUATION, Kind.PUSH_PROMISE]
+)
 async def test_frame_that_is_large_without_need(certificates: Path | None, kind: Kind) -> None:
     """Nothing but DATA may be a megabyte, although SETTINGS_MAX_FRAME_SIZE is: refused by its head."""
     async with listening(certificates) as place, undisturbed(place), place.started() as peer:
@@ -208,17 +220,17 @@ async def test_frame_that_is_large_without_need(certificates: Path | None, kind:
 
 async def test_more_streams_than_allowed_for_ever(certificates: Path | None) -> None:
     """Refused streams are streams that were tried; a peer that does nothing else is sent away."""
-    async with listening(certificates) as place, undisturbed(place), place.started() as peer:
-        async with background(pour(peer, lambda n: headers(stream(n), request(CLIENT_STREAM)))):
-            assert await peer.goaway() is Error.ENHANCE_YOUR_CALM
+    await drowned(certificates, lambda n: whole(n, LINK))
 
 
-@pytest.mark.parametrize("call", [request("/nothing/here"), request(content_type="text/html"), request(method="GET")], ids=["unknown method", "not gRPC", "GET"])
+@pytest.mark.parametrize(
+    "call",
+    [request("/nothing/here"), request(content_type="text/html"), request(method="GET")],
+    ids=["unknown method", "not gRPC", "GET"],
+)
 async def test_calls_that_lead_nowhere(certificates: Path | None, call: bytes) -> None:
     """Each is answered, whether or not it was ended; too many of them are a flood."""
-    async with listening(certificates) as place, undisturbed(place), place.started() as peer:
-        async with background(pour(peer, lambda n: headers(stream(n), call))):
-            assert await peer.goaway() is Error.ENHANCE_YOUR_CALM
+    await drowned(certificates, lambda n: whole(n, call))
 
 
 async def test_honest_calls_are_no_flood(certificates: Path | None) -> None:

@@ -17,7 +17,18 @@ from pathlib import Path
 import pytest
 
 from tests.http2.listening import MUCH, Place, listening, undisturbed
-from tests.http2.rawframes import CLIENT_STREAM, PREFACE, Error, Frame, Kind, headers, message, data, request, settings
+from tests.http2.rawframes import (
+    CLIENT_STREAM,
+    PREFACE,
+    Error,
+    Frame,
+    Kind,
+    data,
+    headers,
+    message,
+    request,
+    settings,
+)
 from tests.http2.rawpeer import PATIENCE, RawPeer, tls_context
 from tests.loopback.applications import reset
 from tests.loopback.running import background, until
@@ -44,7 +55,9 @@ def test_limits() -> None:
 
 
 @asynccontextmanager
-async def sent_away(place: Place, seconds: float = LATEST, earliest: float = LIMIT / 2) -> AsyncIterator[RawPeer]:
+async def sent_away(
+    place: Place, seconds: float = LATEST, earliest: float = LIMIT / 2
+) -> AsyncIterator[RawPeer]:
     """A peer that has a TCP connection, and must have lost it soon after the block."""
     async with undisturbed(place), place.peer() as peer:
         start = time.monotonic()
@@ -81,9 +94,12 @@ async def test_tls_handshake_without_finish(pki: Path) -> None:
 @short
 async def test_slow_tls_handshake(pki: Path) -> None:
     """A byte now and then: what counts is the beginning, not the last byte."""
-    async with listening(pki) as place, sent_away(place) as peer:
-        async with background(dribble(peer, client_hello(pki))):
-            await peer.to_the_end()
+    async with (
+        listening(pki) as place,
+        sent_away(place) as peer,
+        background(dribble(peer, client_hello(pki))),
+    ):
+        await peer.to_the_end()
 
 
 @short
@@ -177,17 +193,23 @@ def client_hello(pki: Path) -> bytes:
 # TLS that is not for us.
 
 
-@pytest.mark.parametrize(
-    "octets",
-    [b"GET / HTTP/1.1\r\n\r\n", PREFACE + settings(), bytes(1000), b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", bytes(range(256)) * 64, b"\x15\x03\x03\x00\x02\x02\x28"],
-    ids=["HTTP/1.1", "plaintext HTTP/2", "zeros", "a broken ClientHello", "anything", "an alert"],
-)  # fmt: skip
+NOT_TLS = {
+    "HTTP/1.1": b"GET / HTTP/1.1\r\n\r\n",
+    "plaintext HTTP/2": PREFACE + settings(),
+    "zeros": bytes(1000),
+    "a broken ClientHello": bytes.fromhex("1603010005 0100000100"),
+    "an alert": bytes.fromhex("1503030002 0228"),
+    "anything": bytes(range(256)) * 64,
+}
+
+
+@pytest.mark.parametrize("octets", NOT_TLS.values(), ids=NOT_TLS.keys())
 async def test_not_tls(pki: Path, octets: bytes) -> None:
     """The connection ends at once, and the operator is told."""
     async with listening(pki) as place, undisturbed(place), place.peer() as peer:
         await raw_to_the_end(peer, octets)
         await until(lambda: place.reports)
-        (event, fields), = place.reports
+        ((event, fields),) = place.reports
         assert event == "handshake_failed"
         assert "\n" not in str(fields["reason"])
 

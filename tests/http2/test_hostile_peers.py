@@ -44,7 +44,9 @@ OPEN = headers(1, request(CLIENT_STREAM))
 
 
 @asynccontextmanager
-async def a_peer(certificates: Path | None, *declared: tuple[int, int]) -> AsyncIterator[tuple[Place, RawPeer]]:
+async def a_peer(
+    certificates: Path | None, *declared: tuple[int, int]
+) -> AsyncIterator[tuple[Place, RawPeer]]:
     """A peer that has shaken hands, beside an honest link."""
     async with listening(certificates) as place, undisturbed(place), place.started(*declared) as peer:
         yield place, peer
@@ -146,11 +148,12 @@ async def test_peers_that_never_read(certificates: Path | None) -> None:
     declared = ((Setting.INITIAL_WINDOW_SIZE, MAX_WINDOW), (Setting.MAX_FRAME_SIZE, 2**24 - 1))
     async with listening(certificates) as place, undisturbed(place), AsyncExitStack() as stack:
         before = resident()
-        for number in range(20):
+        for links in range(2, 22):
             peer = await stack.enter_async_context(place.started(*declared))
             await peer.send(window_update(0, MAX_WINDOW - 65_535), OPEN)
             await peer.send(*(data(1, message(MUCH)) for _ in range(50)))
-            await until(lambda: len(place.links) == number + 2 and len(place.links[-1].batches) == 50)
+            await until(lambda links=links: len(place.links) == links)  # type: ignore[misc]
+            await until(lambda: len(place.links[-1].batches) == 50)
         unread = place.links[1:]
         assert all(link.stream.congested for link in unread)
         assert all(len(link.waiting) > 30 for link in unread)  # and none of it with the transport
@@ -246,7 +249,12 @@ async def test_first_byte_of_a_stranger_among_frames(certificates: Path | None) 
 
 async def test_half_sent_frames_at_the_end(certificates: Path | None) -> None:
     """The peer is gone in the middle of a frame, of a block, of a message: the link has failed."""
-    ends = [OPEN[:5], headers(3, request()[:9], whole=False), data(1, message(b"abc")[:6]), data(1, message(bytes(99)))[:20]]
+    ends = [
+        OPEN[:5],
+        headers(3, request()[:9], whole=False),
+        data(1, message(b"abc")[:6]),
+        data(1, message(bytes(99)))[:20],
+    ]
     async with listening(certificates) as place, undisturbed(place):
         for end in ends:
             async with place.started() as peer:
@@ -264,7 +272,7 @@ async def test_connections_that_come_and_go(certificates: Path | None) -> None:
                 await peer.send(OPEN, data(1, message(b"x"), end=number % 3 == 0))
                 if number % 3 == 1:
                     await peer.send(rst_stream(1))
-                await until(lambda: len(place.links) == number + 2)
+                await until(lambda links=number + 2: len(place.links) == links)  # type: ignore[misc]
         await until(lambda: place.open_links == 1)
 
 

@@ -11,7 +11,7 @@ from tests.loopback.running import the_runner
 
 __all__ = ["_warm", "log", "pki", "pytest_pyfunc_call"]
 
-TRANSPORTS = ("native",)
+TRANSPORTS = ("grpcio", "native")
 """Values of the key ``transport`` that every test here is run with."""
 
 

@@ -77,10 +77,7 @@ class Incoming:
         self._window -= total
         self._owed += total
         self._calls.events.append(MessageReceived(number, bytes(data[_MESSAGE_HEAD_BYTES:])))
-        if self._owed >= WINDOW // 4:
-            self._grant()
-        if stream.owed >= WINDOW // 4:
-            self._output.control(frames.window_update(number, stream.grant()))
+        self._grant(stream)
         return True
 
     def _receive_frames(self, data: memoryview, now: float) -> None:
@@ -116,50 +113,52 @@ class Incoming:
     # DATA: section 6.1.
 
     def _receive_data(self, piece: Piece, now: float) -> None:
-        number, content, length, ends, hollow = piece
+        number, content, left, length, ends = piece
         stream = self._streams.get(number)
         if length >= 0:
-            self._begin_data(stream, number, length, now)
-        if hollow and not ends:
-            self._floods.idle_frames.count(now)
+            self._begin_data(stream, piece, now)
         if stream is None:
             return
-        stream.count_content(len(content), last=ends)
         calls = self._calls
         for message in stream.messages.read(content):
             calls.events.append(MessageReceived(number, message))
         if stream.messages.held and len(self._streams) > 1:
             self._check_held()
-        if ends:
+        if ends and not left:
             calls.data_ended(stream)
-        elif stream.owed >= WINDOW // 4:
-            self._output.control(frames.window_update(number, stream.grant()))
-        if self._owed >= WINDOW // 4:
-            self._grant()
 
-    def _begin_data(self, stream: Stream | None, number: int, length: int, now: float) -> None:
+    def _begin_data(self, stream: Stream | None, piece: Piece, now: float) -> None:
         """Check a DATA frame before its content; flow control counts it whole, and always."""
+        number, content, left, length, ends = piece
         self._check_order(frames.DATA, number, 0)
         self._window -= length
         self._owed += length
         if self._window < 0:
             raise Http2Error("DATA beyond the connection's window", ErrorCode.FLOW_CONTROL_ERROR)
+        whole = len(content) + left
+        if not whole and not ends:
+            self._floods.idle_frames.count(now)
         if stream is None:
             self._table.check_known(number)
-            if self._owed >= WINDOW // 4:
-                self._grant()
-        else:
+        self._grant(None)
+        if stream is not None:
             stream.count_received(length)
+            stream.count_content(whole, last=ends)
+            self._grant(None if ends else stream)
 
     def _check_held(self) -> None:
         """Raises Http2Error: the peer has begun more messages than we keep for it."""
         if sum(stream.messages.held for stream in self._streams.values()) > self._held_limit:
             raise Http2Error("too many messages begun", ErrorCode.ENHANCE_YOUR_CALM)
 
-    def _grant(self) -> None:
-        self._output.control(frames.window_update(0, self._owed))
-        self._window += self._owed
-        self._owed = 0
+    def _grant(self, stream: Stream | None) -> None:
+        """Give the peer back what it has used of the windows, once that is worth a frame."""
+        if self._owed >= WINDOW // 4:
+            self._output.control(frames.window_update(0, self._owed))
+            self._window += self._owed
+            self._owed = 0
+        if stream is not None and stream.owed >= WINDOW // 4:
+            self._output.control(frames.window_update(stream.id, stream.grant()))
 
     # Header blocks: sections 6.2 and 6.10.
 

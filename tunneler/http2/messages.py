@@ -5,6 +5,7 @@ Where one message is cut is independent of where DATA frames are, and of where r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from tunneler.http2.codes import CallError, Status
@@ -32,28 +33,31 @@ class MessageReader:
         """Bytes of a message that is not complete."""
         return len(self._held)
 
-    def read(self, data: memoryview) -> list[bytes]:
-        """Take the next bytes; return the messages that they complete.
+    def read(self, data: memoryview) -> Iterator[bytes]:
+        """Take the next bytes, all of them; yield the messages that they complete.
 
         Raises:
-            CallError: a message is compressed, or larger than the limit.
+            CallError: a message is compressed, or larger than the limit; those before it are good.
         """
-        messages: list[bytes] = []
         position, end = 0, len(data)
         if self._held:
-            position = self._complete(data, messages)
+            position = self._fill(data)
+            if len(self._held) == self._wanted:
+                message = bytes(memoryview(self._held)[_PREFIX_BYTES:])
+                self._held = bytearray()
+                self._wanted = _PREFIX_BYTES
+                yield message
         while end - position >= _PREFIX_BYTES:
             start = position + _PREFIX_BYTES
             stop = start + self._length(data, position)
             if stop > end:
                 self._wanted = stop - position
                 break
-            messages.append(bytes(data[start:stop]))
+            yield bytes(data[start:stop])
             position = stop
         self._held += data[position:]
-        return messages
 
-    def _complete(self, data: memoryview, messages: list[bytes]) -> int:
+    def _fill(self, data: memoryview) -> int:
         """Continue the message that is held; return how many bytes were its."""
         held = self._held
         position = 0
@@ -65,10 +69,6 @@ class MessageReader:
             self._wanted = _PREFIX_BYTES + self._length(held, 0)
         take = min(self._wanted - len(held), len(data) - position)
         held += data[position : position + take]
-        if len(held) == self._wanted:
-            messages.append(bytes(memoryview(held)[_PREFIX_BYTES:]))
-            self._held = bytearray()
-            self._wanted = _PREFIX_BYTES
         return position + take
 
     def _length(self, data: memoryview | bytearray, position: int) -> int:

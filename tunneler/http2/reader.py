@@ -48,17 +48,17 @@ class Piece(NamedTuple):
     """Some bytes of a DATA frame, without its padding.
 
     Attributes:
+        left: bytes of the frame's content that are still to come.
         length: of the whole payload, in the frame's first piece, which is when flow control
             counts it (padding and all, RFC 9113 section 6.9.1); -1 in others.
-        ends: whether the stream ends with this piece.
-        hollow: whether the frame has no content at all.
+        ends: whether the stream ends with this frame.
     """
 
     stream: int
     content: memoryview
+    left: int
     length: int
     ends: bool
-    hollow: bool
 
 
 class FrameReader:
@@ -205,12 +205,11 @@ class FrameReader:
             if self._left < 0:
                 raise Http2Error("more padding than payload")
             position += 1
-        hollow = not self._left
         take = min(self._left, len(data) - position)
         length, self._unannounced = self._unannounced, -1
         self._left -= take
         content = data[position : position + take]
-        return Piece(self._stream, content, length, self._ends and not self._left, hollow), position + take
+        return Piece(self._stream, content, self._left, length, self._ends), position + take
 
     def _pass_over(self, end: int, position: int) -> int:
         skipped = min(self._skip or self._padding, end - position)

@@ -74,7 +74,7 @@ def _(frame: OpenResult) -> pb.Frame:
         connection=frame.connection,
         kind=pb.OPEN_RESULT,
         limit=frame.limit,
-        code=frame.code,
+        code=frame.code.name,
         open_result=body,
     )
 
@@ -96,7 +96,7 @@ def _(frame: Ack) -> pb.Frame:
 
 @message_of_frame.register
 def _(frame: Reset) -> pb.Frame:
-    return pb.Frame(connection=frame.connection, kind=pb.RESET, code=frame.code)
+    return pb.Frame(connection=frame.connection, kind=pb.RESET, code=frame.code.name)
 
 
 @message_of_frame.register
@@ -128,7 +128,7 @@ def _(frame: Drain) -> pb.Frame:
 
 @message_of_frame.register
 def _(frame: Bye) -> pb.Frame:
-    return pb.Frame(kind=pb.BYE, code=frame.code)
+    return pb.Frame(kind=pb.BYE, code=frame.code.name)
 
 
 def _message_of_endpoint(endpoint: Endpoint) -> pb.Address:

@@ -120,6 +120,19 @@ def test_any_field_name_may_be_used(file: Path) -> None:
     )
 
 
+def test_a_record_has_what_other_handlers_look_for() -> None:
+    """Whatever the standard library puts into a record of this Python, there is in ours."""
+    before = time.time()
+    record = log.EventRecord("tunneler.test", logging.WARNING, "link_lost", {"peer": "server/a"})
+    usual = logging.LogRecord("tunneler.test", logging.WARNING, "", 0, "link_lost", None, None)
+    assert vars(usual).keys() <= vars(record).keys()
+    assert (record.name, record.levelname, record.getMessage()) == ("tunneler.test", "WARNING", "link_lost")
+    assert before <= record.created <= time.time()
+    assert abs(record.relativeCreated - usual.relativeCreated) < 60_000
+    form = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(threadName)s %(filename)s %(message)s")
+    assert form.format(record).endswith(" WARNING tunneler.test None  link_lost")
+
+
 def test_library_messages_go_the_same_way(file: Path) -> None:
     configure("server", "info", "json", str(file))
     logging.getLogger("asyncio").warning("took %s\nseconds", 5)

@@ -15,15 +15,15 @@ import ssl
 import time
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final, Protocol
+from typing import Final
 
 from tunneler.errors import TransportError
 from tunneler.http2.codes import ErrorCode, Http2Error
 from tunneler.http2.connection import Connection
-from tunneler.http2.events import Event
 from tunneler.sockets.calls import TRY_AGAIN
 from tunneler.sockets.reactor import READ, WRITE, Reactor
 from tunneler.transport.native.channel import Channel, describe
+from tunneler.transport.native.owner import CarrierOwner
 
 HANDSHAKE_SECONDS: Final = 5.0
 """From the socket to the peer's SETTINGS, TLS included."""
@@ -54,28 +54,6 @@ class State(Enum):
     CLOSED = auto()
 
 
-class CarrierOwner(Protocol):
-    """Whom a carrier tells."""
-
-    def established(self) -> None:
-        """TLS is ready; nothing that the peer said has been looked at. May shut the carrier."""
-        ...
-
-    def settled(self) -> None:
-        """The peer has said its SETTINGS: it has accepted our certificate, and speaks HTTP/2."""
-        ...
-
-    def event(self, event: Event) -> None: ...
-
-    def room_made(self) -> None:
-        """All that was written has left; called after it had not."""
-        ...
-
-    def carrier_closed(self, error: TransportError | None) -> None:
-        """The last call; None when both sides ended in good order."""
-        ...
-
-
 class Carrier:
     """See the module.
 
@@ -94,7 +72,7 @@ class Carrier:
         self._unsent = memoryview(b"")
         self._flush_scheduled = False
         self._error: TransportError | None = None
-        self._pinged = False
+        self._pinged_at: float | None = None
         self._settled = False
         self._began = self._heard = clock()
         self._shut_at = 0.0
@@ -170,10 +148,11 @@ class Carrier:
         elif not self.http2.settled:
             if now - self._began >= HANDSHAKE_SECONDS:
                 self.abort(TransportError(f"no TLS and HTTP/2 within {HANDSHAKE_SECONDS:g} s"))
-        elif now - self._heard >= KEEPALIVE_SECONDS + KEEPALIVE_TIMEOUT:
-            self.abort(TransportError(f"nothing heard for {now - self._heard:.1f} s"))
-        elif now - self._heard >= KEEPALIVE_SECONDS and not self._pinged:
-            self._pinged = True
+        elif self._pinged_at is not None:  # long silence alone may be ours: this process was stopped
+            if now - self._pinged_at >= KEEPALIVE_TIMEOUT:
+                self.abort(TransportError(f"nothing heard for {now - self._heard:.1f} s"))
+        elif now - self._heard >= KEEPALIVE_SECONDS:
+            self._pinged_at = now
             self.http2.ping()
             self.flush()
 
@@ -199,7 +178,7 @@ class Carrier:
         if self.state is State.LINGERING:
             return
         self._heard = clock()
-        self._pinged = False
+        self._pinged_at = None
         self._channel.receive(_received_view[:length])
         if self.state is State.HANDSHAKE:
             self._shake_hands()
@@ -277,6 +256,9 @@ class Carrier:
         if self._unsent or self.closed:
             return
         self._reactor.modify(self._sock.fileno(), READ)
+        if self.state is State.LINGERING:
+            self._send_end()
+            return
         self.flush()
         if self.state is State.OPEN and not self._unsent:
             self._owner.room_made()
@@ -292,9 +274,14 @@ class Carrier:
 
     def _end_our_half(self) -> None:
         self.state = State.LINGERING
-        self._send(memoryview(self._channel.seal_end()))
-        if self.state is State.LINGERING:
-            try:
-                self._sock.shutdown(socket.SHUT_WR)
-            except OSError:  # ENOTCONN: the peer has reset it
-                self.abort(None)
+        self._write(self._channel.seal_end())
+        if not self._unsent:
+            self._send_end()
+
+    def _send_end(self) -> None:
+        if self.closed:
+            return
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:  # ENOTCONN: the peer has reset it
+            self.abort(None)

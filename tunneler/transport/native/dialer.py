@@ -40,8 +40,8 @@ class NativeDialer:
         try:
             try:
                 async with asyncio.timeout(self._handshake_timeout):
-                    sock = await _connect(server)
-                    link.begin(self._carrier(sock, server, link))
+                    channel = self._channel(server)
+                    link.begin(self._carrier(await _connect(server), channel, link))
                     await link.made.wait()
             except TimeoutError:
                 raise TransportError(
@@ -51,9 +51,9 @@ class NativeDialer:
         finally:
             link.abort()
 
-    def _carrier(self, sock: socket.socket, server: HostPort, link: Link) -> Carrier:
+    def _carrier(self, sock: socket.socket, channel: Channel, link: Link) -> Carrier:
         http2 = Connection(client_side=True, message_limit=MAX_BATCH_ACCEPTED, now=clock())
-        return Carrier(sock, self._reactor, self._channel(server), http2, link)
+        return Carrier(sock, self._reactor, channel, http2, link)
 
     def _channel(self, server: HostPort) -> Channel:
         return TlsChannel(self._context(), server.host) if self._context else PlainChannel()

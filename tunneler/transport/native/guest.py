@@ -62,7 +62,7 @@ class House(NamedTuple):
 
 
 class Guest:
-    """See :class:`tunneler.transport.native.carrier.CarrierOwner`.
+    """See :class:`tunneler.transport.native.owner.CarrierOwner`.
 
     Args:
         carrier: made for this guest; see :meth:`begin`.

@@ -19,7 +19,7 @@ TICK_SECONDS: Final = 0.25
 
 
 class Link:
-    """See :class:`tunneler.transport.native.carrier.CarrierOwner`."""
+    """See :class:`tunneler.transport.native.owner.CarrierOwner`."""
 
     def __init__(self, server: HostPort, method: str, security: Security) -> None:
         self._server = server

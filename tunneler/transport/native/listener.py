@@ -15,7 +15,7 @@ from tunneler.protocol.frames import MAX_BATCH_ACCEPTED
 from tunneler.sockets.acceptor import Acceptor, has_ipv6, listen
 from tunneler.sockets.reactor import Reactor
 from tunneler.transport.native.carrier import LINGER_SECONDS, Carrier, clock
-from tunneler.transport.native.channel import Channel, PlainChannel, TlsChannel
+from tunneler.transport.native.channel import PlainChannel, TlsChannel
 from tunneler.transport.native.contexts import context_source
 from tunneler.transport.native.guest import Guest, House
 from tunneler.transport.native.link import TICK_SECONDS
@@ -79,15 +79,18 @@ class NativeListener:
         if len(self._strangers) >= MAX_STRANGERS:
             oldest = next(iter(self._strangers))
             oldest.carrier.abort(TransportError("too many handshakes at once"))
+        try:
+            channel = TlsChannel(self._context(), None) if self._context else PlainChannel()
+        except TransportError as error:  # what was renewed cannot be used
+            self._report("handshake_failed", address=address, reason=error)
+            sock.close()
+            return
         sock.setblocking(False)
         guest = Guest(house, address)
         self._guests.add(guest)
         self._strangers[guest] = None
         http2 = Connection(client_side=False, message_limit=MAX_BATCH_ACCEPTED, now=clock())
-        guest.begin(Carrier(sock, self._reactor, self._channel(), http2, guest))
-
-    def _channel(self) -> Channel:
-        return TlsChannel(self._context(), None) if self._context else PlainChannel()
+        guest.begin(Carrier(sock, self._reactor, channel, http2, guest))
 
     def _tick(self, acceptors: list[Acceptor]) -> None:
         """Let time pass, until the timer is cancelled."""
