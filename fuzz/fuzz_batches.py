@@ -94,10 +94,15 @@ def one_input(data: bytes) -> None:
         fuzz_codec.one_input(message)
 
 
+def by_atheris(content: bytes, most: int) -> bytes:
+    """Look atheris.Mutate up when it is needed: it is another function once the fuzzer runs."""
+    return bytes(atheris.Mutate(content, most))
+
+
 def mutated(data: bytes, max_size: int, seed: int) -> bytes:
     head = data[:8].ljust(8, b"\0")
     if seed % 8 == 0:
-        head = bytes(atheris.Mutate(head, 8)).ljust(8, b"\0")
+        head = by_atheris(head, 8).ljust(8, b"\0")
     return head + _mutate(data[8:], max_size - 8, seed)
 
 
@@ -105,7 +110,7 @@ def crossed_over(one: bytes, other: bytes, max_size: int, seed: int) -> bytes:
     return one[:8].ljust(8, b"\0") + crossed(one[8:], other[8:], max_size - 8, seed)
 
 
-_mutate = mutator(KINDS, lambda content, most: atheris.Mutate(content, most))
+_mutate = mutator(KINDS, by_atheris)
 assert 2 * LONGEST < LIMIT < 3 * LONGEST
 
 

@@ -18,11 +18,25 @@ from tunneler.http2.settings import DEFAULT_TABLE
 KINDS: Final = 8
 """Of steps, as :meth:`Stage.play` reads them."""
 
-_VALUES: Final = (0, 1, 9, 100, 16_383, 16_384, 65_535, 1 << 20, (1 << 24) - 1, 1 << 24, (1 << 31) - 1, 1 << 31)
+_VALUES: Final = (
+    0,
+    1,
+    9,
+    100,
+    16_383,
+    16_384,
+    65_535,
+    1 << 20,
+    (1 << 24) - 1,
+    1 << 24,
+    (1 << 31) - 1,
+    1 << 31,
+)
 _MOST_REPETITIONS: Final = 600
 _MOST_REPEATED: Final = 1 << 14
 """Bytes."""
 _MOST_PIECES: Final = 200
+_MOST_WAITING: Final = 4
 _PATH: Final = "/tunnel.Tunnel/ClientStream"
 _SENT: Final = {
     frames.DATA,
@@ -117,7 +131,6 @@ class Stage:
             try:
                 events = self.connection.receive(memoryview(buffer), self.now)
             except Http2Error as error:
-                assert str(error)
                 self.fault = str(error)
                 # What had happened before in these bytes; which events these are depends on cuts.
                 events = self.connection._incoming._calls.events  # noqa: SLF001
@@ -151,22 +164,9 @@ class Stage:
     # The owner.
 
     def own(self, action: int, stream: int, amount: int) -> None:
-        """Do what an owner may do; a listening one answers before it sends."""
+        """Do what an owner may do."""
         connection = self.connection
         match action % 9:
-            case 0 if self.client_side and connection.streams < limits.MAX_STREAMS:
-                self._begun.add(connection.request(_PATH, "server", secure=True))
-            case 1 | 0 if not self.client_side:
-                connection.respond(stream)
-            case 2 | 3:
-                if not self.client_side:
-                    connection.respond(stream)
-                if sum(map(connection.waits, range(20))) < 4:
-                    connection.send_message(stream, bytes(amount))
-            case 4 if self.client_side:
-                connection.half_close(stream)
-            case 4:
-                connection.end(stream, Status(amount % len(Status)))
             case 5:
                 if connection.is_open(stream):
                     self._over.add(stream)
@@ -175,10 +175,37 @@ class Stage:
                 connection.limit_messages(stream, min(amount, self.message_limit))
             case 7:
                 connection.ping()
-            case 8 if not amount:
+            case 8:
                 connection.go_away()
-            case _:
-                pass
+            case action if self.client_side:
+                self.dial(action, stream, amount)
+            case action:
+                self.listen(action, stream, amount)
+
+    def dial(self, action: int, stream: int, amount: int) -> None:
+        connection = self.connection
+        if action < 2:
+            if connection.streams < limits.MAX_STREAMS:
+                self._begun.add(connection.request(_PATH, "server", secure=True))
+        elif action < 4:
+            self.send(stream, amount)
+        else:
+            connection.half_close(stream)
+
+    def listen(self, action: int, stream: int, amount: int) -> None:
+        """Answer before anything is sent."""
+        if action < 2:
+            self.connection.respond(stream)
+        elif action < 4:
+            self.connection.respond(stream)
+            self.send(stream, amount)
+        else:
+            self.connection.end(stream, Status(amount % len(Status)))
+
+    def send(self, stream: int, amount: int) -> None:
+        """Send what an owner would: little as long as something waits."""
+        if sum(map(self.connection.waits, range(20))) < _MOST_WAITING:
+            self.connection.send_message(stream, bytes(amount))
 
     def take(self) -> None:
         """Read what is for the peer, as a peer does."""

@@ -1,6 +1,7 @@
-"""Write a small seed corpus for both targets: ``make_corpus.py DIRECTORY``.
+"""Write a small seed corpus for each target: ``make_corpus.py DIRECTORY``.
 
-It is made, not kept: the seeds are real batches of the codec, so they follow the protocol.
+The seeds are real batches of the codec and real frames, so they follow the protocol. What a long
+search has added to them is kept, minimised, in ``fuzz/corpus``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from ipaddress import ip_address, ip_network
 from itertools import chain
 from pathlib import Path
 
+from fuzz.http2_seeds import batch_seeds, frame_seeds, header_seeds
 from tunneler.addresses import ConnectionId, Endpoint, Identity, Role, Route
 from tunneler.errors import Code
 from tunneler.protocol.frames import (
@@ -93,16 +95,23 @@ SCRIPTS: dict[str, bytes] = {
 
 def main() -> None:
     root = Path(sys.argv[1])
-    codec, core = root / "codec", root / "core"
-    for directory in (codec, core):
-        directory.mkdir(parents=True, exist_ok=True)
-    for name, batch in BATCHES.items():
-        (codec / name).write_bytes(encode(batch))
-    for name, steps in SCRIPTS.items():
-        (core / name).write_bytes(steps)
-    for name, batch in BATCHES.items():
-        written = encode(batch)[:255]
-        (core / f"sends-{name}").write_bytes(bytes((0, len(written), 0, 0, 0)) + written)
+    batches = {name: encode(batch) for name, batch in BATCHES.items()}
+    seeds = {
+        "codec": batches,
+        "core": SCRIPTS | {f"sends-{name}": _sent(batch[:255]) for name, batch in batches.items()},
+        "batches": batch_seeds(batches),
+        "http2_frames": frame_seeds(),
+        "http2_headers": header_seeds(),
+    }
+    for target, inputs in seeds.items():
+        (root / target).mkdir(parents=True, exist_ok=True)
+        for name, content in inputs.items():
+            (root / target / name).write_bytes(content)
+
+
+def _sent(batch: bytes) -> bytes:
+    """A step of :data:`SCRIPTS` that sends a batch as it is."""
+    return bytes((0, len(batch), 0, 0, 0)) + batch
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ import random
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+Mutate = Callable[[bytes, int], bytes]
+"""Changes bytes, of which there may be so many afterwards."""
+
 LONGEST: Final = 255
 """Bytes of one step."""
 
@@ -35,16 +38,16 @@ def pack(steps: list[Step]) -> bytes:
     return b"".join(bytes((step.kind, len(step.content))) + step.content for step in steps)
 
 
-def mutator(kinds: int, mutate: Callable[[bytes, int], bytes]) -> Callable[[bytes, int, int], bytes]:
+def mutator(kinds: int, mutate: Mutate) -> Callable[[bytes, int, int], bytes]:
     """Make a custom mutator.
 
     Args:
         kinds: how many there are.
-        mutate: the fuzzer's own mutation of bytes, and of how many at most.
+        mutate: the fuzzer's own.
     """
 
     def mutated(script: bytes, max_size: int, seed: int) -> bytes:
-        chance = random.Random(seed)  # noqa: S311 - to repeat a run, not to keep a secret
+        chance = random.Random(seed)
         steps = parse(script)
         if not steps or chance.random() < 0.1:
             return mutate(script, max_size)
@@ -71,7 +74,7 @@ def mutator(kinds: int, mutate: Callable[[bytes, int], bytes]) -> Callable[[byte
 
 def crossed(one: bytes, other: bytes, max_size: int, seed: int) -> bytes:
     """The beginning of one script, then the end of another."""
-    chance = random.Random(seed)  # noqa: S311 - as above
+    chance = random.Random(seed)
     first, second = parse(one), parse(other)
     head, tail = chance.randrange(len(first) + 1), chance.randrange(len(second) + 1)
     return pack(first[:head] + second[tail:])[:max_size]

@@ -1,6 +1,7 @@
 """How a case of the conformance tables is written, played and judged.
 
-A case is what is sent after the handshake, and what must come of it. The tables hold every case
+A case is what is sent after the handshake, and what must come of it; it is played over plaintext
+and over TLS, in one piece and in several. The tables hold every case
 of h2spec (github.com/summerwind/h2spec: generic, http2, hpack) that applies to a server that
 takes gRPC calls only, read in the light of RFC 9113, which replaced the RFC 7540 that h2spec
 tests, and what RFC 9113 added. They are stricter than h2spec: where it takes the end of the
@@ -19,9 +20,14 @@ What h2spec sends as GET is a health check here. Not applicable, and therefore n
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 from tests.http2.listening import listening
 from tests.http2.rawframes import SERVING, Error, Frame, Kind, message
@@ -55,20 +61,50 @@ class Case(NamedTuple):
         return f"{self.section}: {self.name}"
 
 
-async def play(case: Case, certificates: Path | None) -> None:
+async def play(case: Case, way: Way, pki: Path) -> None:
     """Play a case with a listener of its own."""
-    async with listening(certificates) as place, place.started() as peer:
-        try:
+    async with listening(pki if way.tls else None) as place, place.started() as peer:
+        # The listener may have seen enough before the end; why, is what the judge looks at.
+        with suppress(ConnectionError, ssl.SSLError):
             for step in case.steps:
-                if isinstance(step, bytes):
-                    await peer.send(step)
-                elif isinstance(step, Made):
-                    await peer.send(step.make(peer))
+                if isinstance(step, bytes | Made):
+                    for octets in way.cut(step if isinstance(step, bytes) else step.make(peer)):
+                        await peer.send(octets)
+                        for _ in range(way.turns):
+                            await asyncio.sleep(0)
                 else:
                     await peer.until(step)
-        except ConnectionError:
-            pass  # the listener had seen enough; why, is what the judge looks at
         await case.judge(peer)
+
+
+class Way(NamedTuple):
+    """How the bytes of a case are sent, for where reads are cut must make no difference.
+
+    Attributes:
+        turns: of the loop, which the listener has after each piece.
+        bytewise: the beginning of each step comes a byte at a time.
+    """
+
+    name: str
+    tls: bool = False
+    turns: int = 0
+    bytewise: bool = False
+
+    def cut(self, octets: bytes) -> list[bytes]:
+        if not self.bytewise:
+            return [octets]
+        single = [octets[at : at + 1] for at in range(min(len(octets), 400))]
+        return [*single, octets[400:]] if len(octets) > 400 else single
+
+
+WAYS = (
+    Way("plaintext, at once"),
+    Way("plaintext, step by step", turns=4),
+    Way("plaintext, byte by byte", turns=2, bytewise=True),
+    Way("TLS, at once", tls=True),
+    Way("TLS, step by step", tls=True, turns=4),
+)
+every_way = pytest.mark.parametrize("way", WAYS, ids=[way.name for way in WAYS])
 
 
 # What a case may wait for.

@@ -12,11 +12,13 @@ import pytest
 from tests.http2.conformance import (
     Case,
     Made,
+    Way,
     answered,
     connection_error,
     data_came,
     data_in_pieces,
     either_error,
+    every_way,
     ignored,
     play,
     settings_acknowledged,
@@ -537,9 +539,10 @@ CASES = [
 ]
 
 
+@every_way
 @pytest.mark.parametrize("case", CASES, ids=str)
-async def test_case(certificates: Path | None, case: Case) -> None:
-    await play(case, certificates)
+async def test_case(pki: Path, way: Way, case: Case) -> None:
+    await play(case, way, pki)
 
 
 # What does not fit a table: what comes before the handshake, or has two right answers.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.http2.conformance import Case, answered, connection_error, play, response_on
+from tests.http2.conformance import Case, Way, answered, connection_error, every_way, play, response_on
 from tests.http2.listening import listening
 from tests.http2.rawframes import (
     Error,
@@ -125,9 +125,10 @@ CASES = [
 ]
 
 
+@every_way
 @pytest.mark.parametrize("case", CASES, ids=str)
-async def test_case(certificates: Path | None, case: Case) -> None:
-    await play(case, certificates)
+async def test_case(pki: Path, way: Way, case: Case) -> None:
+    await play(case, way, pki)
 
 
 @pytest.mark.parametrize("size", [0, 64, 4096, 2**32 - 1])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.http2.conformance import Case, answered, either_error, play, stream_error
+from tests.http2.conformance import Case, Way, answered, either_error, every_way, play, stream_error
 from tests.http2.rawframes import (
     CLIENT_STREAM,
     Error,
@@ -179,6 +179,7 @@ CASES = [
 ]
 
 
+@every_way
 @pytest.mark.parametrize("case", CASES, ids=str)
-async def test_case(certificates: Path | None, case: Case) -> None:
-    await play(case, certificates)
+async def test_case(pki: Path, way: Way, case: Case) -> None:
+    await play(case, way, pki)

@@ -11,10 +11,12 @@ import pytest
 
 from tests.http2.conformance import (
     Case,
+    Way,
     answered,
     connection_error,
     data_in_pieces,
     either_error,
+    every_way,
     ignored,
     play,
     response_on,
@@ -200,9 +202,10 @@ CASES = [
 ]
 
 
+@every_way
 @pytest.mark.parametrize("case", CASES, ids=str)
-async def test_case(certificates: Path | None, case: Case) -> None:
-    await play(case, certificates)
+async def test_case(pki: Path, way: Way, case: Case) -> None:
+    await play(case, way, pki)
 
 
 async def test_more_streams_than_allowed(certificates: Path | None) -> None:

@@ -35,9 +35,14 @@ class LinkKeeper:
         self._backoff = backoff
         self._make_end = make_end
         self._farewell: Code | None = None
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Do not dial again."""
+        self._stopping = True
 
     async def run(self) -> None:
-        """Keep the link until cancelled."""
+        """Keep the link until cancelled, or until it ends after :meth:`stop`."""
         while True:
             started = clock()
             self._farewell = None
@@ -45,6 +50,8 @@ class LinkKeeper:
                 await self._dialer.run_link(self.server, self._attach)
             except TransportError as error:
                 _log.warning("link_failed", server=self.server, error=error)
+            if self._stopping:
+                return
             pause = self._pause(clock() - started)
             _log.info("link_retry", server=self.server, seconds=round(pause, 3))
             await asyncio.sleep(pause)

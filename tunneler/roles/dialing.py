@@ -26,6 +26,9 @@ from tunneler.transport.seam import BatchStream
 if TYPE_CHECKING:
     from tunneler.config.model import DialingConfig
 
+FAREWELL_SECONDS = 3.0
+"""For links to end in good order; more than any transport takes (its own farewell, and lingering)."""
+
 
 class DialingRole:
     """Base of client and proxy. See :class:`tunneler.engine.link_end.EndOwner`."""
@@ -63,6 +66,7 @@ class DialingRole:
             await stop.wait()
             before_drain()
             await self._drain()
+            await self._say_goodbye(keepers)
             for task in (*keepers, ticker):
                 task.cancel()
 
@@ -83,9 +87,21 @@ class DialingRole:
         self._log.info("draining", connections=self.connection_count, seconds=seconds)
         if self.connection_count and not await wait_for(self._drained, seconds):
             self._log.warning("drain_deadline", connections=self.connection_count)
+
+    async def _say_goodbye(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Close the links, and give what is said on them the time to arrive.
+
+        Args:
+            tasks: those of the keepers, in their order.
+        """
+        linked = [task for task, keeper in zip(tasks, self._keepers, strict=True) if keeper.end is not None]
+        for keeper in self._keepers:
+            keeper.stop()
         for end in list(self.ends):
             end.reset_all(Code.DRAINING)
             end.driver.close(Code.DRAINING, "this program stops")
+        if linked:
+            await asyncio.wait(linked, timeout=FAREWELL_SECONDS)
 
     def tick(self) -> None:
         """Let time pass."""

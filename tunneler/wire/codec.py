@@ -8,6 +8,9 @@ read and write it, and every difference between them is a bug that the tests loo
   and fifty times for large ones, which protobuf's Python runtime grows an arena for
   (docs/adr/0002).
 * Everything else, and any encoding that is legal but not canonical, goes through protobuf.
+
+A relay leaves canonical DATA sealed: the bytes of the frame, cut out of one batch and put into
+another. A batch of one frame is not copied at all.
 """
 
 from __future__ import annotations

@@ -56,7 +56,12 @@ class NativeDialer:
         return Carrier(sock, self._reactor, channel, http2, link)
 
     def _channel(self, server: HostPort) -> Channel:
-        return TlsChannel(self._context(), server.host) if self._context else PlainChannel()
+        if self._context is None:
+            return PlainChannel()
+        try:
+            return TlsChannel(self._context(), server.host)
+        except ValueError as error:  # UnicodeError, too: a label that is empty or too long
+            raise TransportError(f"{server}: no certificate can be for such a name; is it right?") from error
 
 
 async def _connect(server: HostPort) -> socket.socket:
@@ -68,8 +73,9 @@ async def _connect(server: HostPort) -> socket.socket:
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise TransportError(f"{server}: {error.strerror}; is the name right?") from error
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
+        raise TransportError(f"{server}: {reason}; is the name right?") from error
     failure: OSError | None = None
     for family, kind, protocol, _, address in found:
         sock = socket.socket(family, kind, protocol)
@@ -84,5 +90,5 @@ async def _connect(server: HostPort) -> socket.socket:
             raise
         else:
             return sock
-    reason = failure.strerror if failure else "no address"
-    raise TransportError(f"{server}: {reason}; is the server running there?") from failure
+    complaint = failure.strerror if failure else "no address"
+    raise TransportError(f"{server}: {complaint}; is the server running there?") from failure

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from tunneler.addresses import Identity, Role
 from tunneler.errors import TransportError
-from tunneler.http2.codes import ErrorCode, Status
+from tunneler.http2.codes import Status
 from tunneler.http2.events import (
     Event,
     HalfClosed,
@@ -18,7 +18,7 @@ from tunneler.http2.events import (
 )
 from tunneler.http2.grpc import Request
 from tunneler.transport.native.carrier import Carrier, clock
-from tunneler.transport.native.identity import identity_of_peer
+from tunneler.transport.native.identity import check_protocol, identity_of_peer
 from tunneler.transport.native.stream import NativeStream
 from tunneler.transport.seam import (
     METHODS,
@@ -77,6 +77,7 @@ class Guest:
         self._unary: dict[int, UnaryCall] = {}
         self._deadlines: dict[int, float] = {}
         self._admitted = False
+        self._denied = False
         self._idle_since = clock()
         self._patience = FIRST_CALL_SECONDS
         self.carrier: Carrier
@@ -108,11 +109,16 @@ class Guest:
     def established(self) -> None:
         if self._house.security.material is not None:
             try:
+                check_protocol(self.carrier.channel)
+            except TransportError as error:
+                self.carrier.abort(error)
+                return
+            try:
                 self._identity = identity_of_peer(self.carrier.channel, self._house.security)
             except TransportError as error:
+                # Each call is told so: stock gRPC takes the end of a connection for a reason to try again.
+                self._denied = True
                 self._house.report("peer_denied", address=self._address, reason=error)
-                self.carrier.shut(ErrorCode.INADEQUATE_SECURITY, error)
-                return
         self._admitted = True
         self._idle_since = clock()
         self._house.admitted(self)
@@ -154,6 +160,9 @@ class Guest:
 
     def _begin_call(self, number: int, request: Request) -> None:
         self._patience = IDLE_SECONDS
+        if self._denied:
+            self._end_call(number, Status.PERMISSION_DENIED)
+            return
         role = _ROLE_OF_METHOD.get(request.path)
         handler = self._house.unary.get(request.path)
         if role is not None:

@@ -11,6 +11,12 @@ from tunneler.transport.native.contexts import ALPN
 from tunneler.transport.seam import Security
 
 
+def check_protocol(channel: Channel) -> None:
+    """Raises TransportError: TLS was not asked for HTTP/2 (RFC 9113 section 3.2)."""
+    if channel.protocol != ALPN:
+        raise TransportError(f"the peer does not offer HTTP/2 (ALPN {ALPN!r})")
+
+
 def identity_of_peer(channel: Channel, security: Security, role: Role | None = None) -> Identity:
     """Read the identity out of the certificate that TLS has verified.
 
@@ -18,13 +24,11 @@ def identity_of_peer(channel: Channel, security: Security, role: Role | None = N
         role: what it must be; None for any.
 
     Raises:
-        TransportError: it names nobody, or somebody of another role; or the peer does not speak HTTP/2.
+        TransportError: it names nobody, or somebody of another role.
     """
     certificate = channel.peer_certificate()
     if certificate is None:
         raise TransportError("the peer showed no certificate")
-    if channel.protocol != ALPN:
-        raise TransportError(f"the peer does not offer HTTP/2 (ALPN {ALPN!r})")
     try:
         identity = security.identify(ssl.DER_cert_to_PEM_cert(certificate).encode("ascii"))
     except PkiError as error:

@@ -10,7 +10,7 @@ from tunneler.errors import TransportError
 from tunneler.http2.codes import Status
 from tunneler.http2.events import CallEnded, Event, MessageReceived, RoomMade, StreamReset
 from tunneler.transport.native.carrier import Carrier, State, clock
-from tunneler.transport.native.identity import identity_of_peer
+from tunneler.transport.native.identity import check_protocol, identity_of_peer
 from tunneler.transport.native.stream import NativeStream
 from tunneler.transport.seam import PLAINTEXT_NAME, Attach, Peer, Security
 
@@ -78,6 +78,7 @@ class Link:
         if carrier is None or self._security.material is None:
             return
         try:
+            check_protocol(carrier.channel)
             self._identity = identity_of_peer(carrier.channel, self._security, Role.SERVER)
         except TransportError as error:
             carrier.abort(error)
