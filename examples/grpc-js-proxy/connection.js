@@ -194,7 +194,8 @@ export class Connection {
     const done = this.#finCovered && this.#finHandedOver;
     // libuv cannot reset a socket whose shutdown is under way; the target then has all that came.
     const shuttingDown = socket.writableEnded && !socket.writableFinished && !socket.writableLength;
-    // §7: a target is closed when both directions have ended in good order, and reset otherwise.
+    // §7: a target is closed when both directions have ended in good order, and reset otherwise. While
+    // it is being dialled, nothing was sent, and Node.js would put a reset off until it has answered.
     if (!done && !shuttingDown && !socket.connecting) socket.resetAndDestroy();
     socket.destroy(); // at once, whatever still waits to be written
   }

@@ -101,8 +101,7 @@ WAYS = (
     Way("plaintext, at once"),
     Way("plaintext, step by step", turns=4),
     Way("plaintext, byte by byte", turns=2, bytewise=True),
-    Way("TLS, at once", tls=True),
-    Way("TLS, step by step", tls=True, turns=4),
+    Way("TLS", tls=True, turns=4),
 )
 every_way = pytest.mark.parametrize("way", WAYS, ids=[way.name for way in WAYS])
 

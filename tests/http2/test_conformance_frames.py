@@ -22,6 +22,7 @@ from tests.http2.conformance import (
     ignored,
     play,
     settings_acknowledged,
+    still_there,
     stream_ended,
     stream_error,
 )
@@ -256,7 +257,7 @@ CASES = [
     Case("6.3", "4 bytes", (CALL, frame(Kind.PRIORITY, 0, 1, bytes(4))), either_error(Error.FRAME_SIZE)),
     Case("6.3", "6 bytes", (CALL, frame(Kind.PRIORITY, 0, 1, bytes(6))), either_error(Error.FRAME_SIZE)),
     # 6.4 RST_STREAM.
-    Case("6.4", "RST_STREAM", (OPEN, rst_stream(1)), ignored),
+    Case("6.4", "RST_STREAM", (OPEN, rst_stream(1)), still_there),
     Case("6.4", "RST_STREAM on stream 0", (rst_stream(0),), connection_error(Error.PROTOCOL)),
     Case("6.4", "RST_STREAM on an idle stream", (rst_stream(1),), connection_error(Error.PROTOCOL)),
     Case(
@@ -535,7 +536,7 @@ CASES = [
         connection_error(Error.PROTOCOL),
     ),
     # 7 Error codes.
-    Case("7", "RST_STREAM with an unknown code", (OPEN, rst_stream(1, 0xFF)), ignored),
+    Case("7", "RST_STREAM with an unknown code", (OPEN, rst_stream(1, 0xFF)), still_there),
 ]
 
 

@@ -21,6 +21,7 @@ from tests.http2.conformance import (
     play,
     response_on,
     settings_acknowledged,
+    still_there,
     stream_ended,
 )
 from tests.http2.listening import listening
@@ -121,8 +122,10 @@ CASES = [
         (*RESET, continuation(1, MORE)),
         connection_error(Error.STREAM_CLOSED, Error.PROTOCOL),
     ),
-    Case("5.1", "reset: PRIORITY", (*RESET, priority(1)), ignored),
-    Case("5.1", "reset: WINDOW_UPDATE, RST_STREAM", (*RESET, window_update(1, 1), rst_stream(1)), ignored),
+    Case("5.1", "reset: PRIORITY", (*RESET, priority(1)), still_there),
+    Case(
+        "5.1", "reset: WINDOW_UPDATE, RST_STREAM", (*RESET, window_update(1, 1), rst_stream(1)), still_there
+    ),
     # 5.1, closed by END_STREAM both ways.
     Case("5.1", "closed: DATA", (*ENDED, data(1, b"test", end=True)), either_error(Error.STREAM_CLOSED)),
     Case(

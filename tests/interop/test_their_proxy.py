@@ -12,7 +12,7 @@ import pytest
 
 from tests.interop.casting import CASTS, company, their_proxy
 from tests.interop.node import Node
-from tests.loopback.applications import Target, echo_target, end, ending, open_pair, read_to_end, write
+from tests.loopback.applications import Target, echo_target, end, ending, open_pair, read, read_to_end, write
 from tests.loopback.peers import RawServerLink, raw_server
 from tests.loopback.recorder import Recorder
 from tests.loopback.running import until
@@ -83,6 +83,8 @@ async def test_comes_back_after_its_server_did(pki: Path, transport: str) -> Non
     ):
         assert proxy is not None
         with Target() as other, await open_pair(trio, other) as pair:
+            await write(pair.app, b"?")
+            assert await read(pair.target, 1) == b"?"  # the proxy knows that its dial succeeded
             await trio.servers[-1].kill()
             assert await ending(pair.target) == "reset"
         trio.start_server(transport=transport)

@@ -11,7 +11,7 @@ from tunneler.http2.calls import Calls
 from tunneler.http2.codes import CallError, ErrorCode, Http2Error, StreamError
 from tunneler.http2.events import Event, GoawayReceived, MessageReceived, RoomMade, StreamReset
 from tunneler.http2.floods import Floods
-from tunneler.http2.limits import WINDOW
+from tunneler.http2.limits import GRANTED_FROM, WINDOW
 from tunneler.http2.reader import Frame, FrameReader, Piece
 from tunneler.http2.streams import Stream
 from tunneler.http2.table import StreamTable
@@ -33,6 +33,7 @@ class Incoming:
         self._window = WINDOW
         self._owed = 0
         self._block: HeaderBlock | None = None
+        self._between_frames = False
         self._held_limit = 2 * frame_limit
         self.settled = False
         self._receivers: dict[int, Callable[[Frame, float], None]] = {
@@ -55,6 +56,7 @@ class Incoming:
         """
         if not self._receive_whole_message(data):
             self._receive_frames(data, now)
+            self._between_frames = self._reader.between_frames
             self._output.check_unsent()
         events, self._calls.events = self._calls.events, []
         return events
@@ -65,7 +67,7 @@ class Incoming:
         Nearly all of what a link brings is that, and a fifth of the work this way. There is no
         check here that the long way would not pass too.
         """
-        if len(data) < _MESSAGE_HEAD_BYTES or not self._reader.between_frames or self._block is not None:
+        if len(data) < _MESSAGE_HEAD_BYTES or not self._between_frames or self._block is not None:
             return False
         high, low, kind, flags, number, compressed, length = frames.MESSAGE_HEAD.unpack_from(data)
         total = len(data) - frames.HEAD.size
@@ -77,7 +79,8 @@ class Incoming:
         self._window -= total
         self._owed += total
         self._calls.events.append(MessageReceived(number, bytes(data[_MESSAGE_HEAD_BYTES:])))
-        self._grant(stream)
+        if self._owed >= GRANTED_FROM or stream.owed >= GRANTED_FROM:
+            self._grant(stream)
         return True
 
     def _receive_frames(self, data: memoryview, now: float) -> None:
@@ -148,16 +151,16 @@ class Incoming:
 
     def _check_held(self) -> None:
         """Raises Http2Error: the peer has begun more messages than we keep for it."""
-        if sum(stream.messages.held for stream in self._streams.values()) > self._held_limit:
+        if sum(len(stream.messages.held) for stream in self._streams.values()) > self._held_limit:
             raise Http2Error("too many messages begun", ErrorCode.ENHANCE_YOUR_CALM)
 
     def _grant(self, stream: Stream | None) -> None:
         """Give the peer back what it has used of the windows, once that is worth a frame."""
-        if self._owed >= WINDOW // 4:
+        if self._owed >= GRANTED_FROM:
             self._output.control(frames.window_update(0, self._owed))
             self._window += self._owed
             self._owed = 0
-        if stream is not None and stream.owed >= WINDOW // 4:
+        if stream is not None and stream.owed >= GRANTED_FROM:
             self._output.control(frames.window_update(stream.id, stream.grant()))
 
     # Header blocks: sections 6.2 and 6.10.

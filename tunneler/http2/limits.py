@@ -31,6 +31,9 @@ WINDOW: Final = 8 * 1024 * 1024
 """Receive window of a connection and of each stream. The links' own windows are what bounds
 memory (their reader never waits), so this one only has to be out of the way."""
 
+GRANTED_FROM: Final = WINDOW // 4
+"""What a peer has used of a window is given back when it has come to so much."""
+
 REMEMBERED_RESETS: Final = 64
 """Streams that we reset and whose late frames are ignored (RFC 9113 section 5.1, "closed")."""
 

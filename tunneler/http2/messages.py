@@ -21,17 +21,13 @@ class MessageReader:
         limit: bytes of the largest message that is accepted.
     """
 
-    __slots__ = ("_held", "_wanted", "limit")
+    __slots__ = ("_wanted", "held", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._held = bytearray()
+        self.held = bytearray()
+        """A message that is not complete."""
         self._wanted = _PREFIX_BYTES
-
-    @property
-    def held(self) -> int:
-        """Bytes of a message that is not complete."""
-        return len(self._held)
 
     def read(self, data: memoryview) -> Iterator[bytes]:
         """Take the next bytes, all of them; yield the messages that they complete.
@@ -40,11 +36,11 @@ class MessageReader:
             CallError: a message is compressed, or larger than the limit; those before it are good.
         """
         position, end = 0, len(data)
-        if self._held:
+        if self.held:
             position = self._fill(data)
-            if len(self._held) == self._wanted:
-                message = bytes(memoryview(self._held)[_PREFIX_BYTES:])
-                self._held = bytearray()
+            if len(self.held) == self._wanted:
+                message = bytes(memoryview(self.held)[_PREFIX_BYTES:])
+                self.held = bytearray()
                 self._wanted = _PREFIX_BYTES
                 yield message
         while end - position >= _PREFIX_BYTES:
@@ -55,11 +51,11 @@ class MessageReader:
                 break
             yield bytes(data[start:stop])
             position = stop
-        self._held += data[position:]
+        self.held += data[position:]
 
     def _fill(self, data: memoryview) -> int:
         """Continue the message that is held; return how many bytes were its."""
-        held = self._held
+        held = self.held
         position = 0
         if len(held) < _PREFIX_BYTES:
             position = min(_PREFIX_BYTES - len(held), len(data))

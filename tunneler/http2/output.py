@@ -29,24 +29,22 @@ class Output:
     def __init__(self, codec: HeaderCodec, peer: PeerSettings) -> None:
         self._codec = codec
         self._peer = peer
-        self._buffers: Buffers = []
+        self.buffers: Buffers = []
+        """What is to be written, in order; see :meth:`take`."""
         self._control_bytes = 0
         self._window = DEFAULT_WINDOW
         self.data_frames = 0
         """DATA frames made so far."""
 
-    def __bool__(self) -> bool:
-        return bool(self._buffers)
-
     def take(self) -> Buffers:
         """Remove and return all that is to be written, in order."""
-        buffers, self._buffers = self._buffers, []
+        buffers, self.buffers = self.buffers, []
         self._control_bytes = 0
         return buffers
 
     def control(self, frame: bytes) -> None:
         """Queue a frame that no window holds back."""
-        self._buffers.append(frame)
+        self.buffers.append(frame)
         self._control_bytes += len(frame)
 
     def check_unsent(self) -> None:
@@ -73,7 +71,7 @@ class Output:
             stream.send_window -= total
             self.data_frames += 1
             head = frames.MESSAGE_HEAD.pack(total >> 16, total & 0xFFFF, frames.DATA, 0, stream.id, 0, length)
-            self._buffers += (head, message)
+            self.buffers += (head, message)
             return
         stream.keep(message)
         self.pump(stream)
@@ -84,7 +82,7 @@ class Output:
             length = sum(map(len, parts))
             self._window -= length
             self.data_frames += 1
-            self._buffers += (frames.head(frames.DATA, 0, stream.id, length), *parts)
+            self.buffers += (frames.head(frames.DATA, 0, stream.id, length), *parts)
         return not stream.waiting
 
     def widen(self, increment: int) -> None:

@@ -100,7 +100,7 @@ class Carrier:
         """Write what the HTTP/2 connection has to say, if the socket takes it."""
         self._flush_scheduled = False
         if self.state in (State.OPEN, State.SHUTTING) and not self._unsent:
-            if self.http2.output:
+            if self.http2.output.buffers:
                 self._write(self._channel.seal(self.http2.output.take()))
             if self.state is State.SHUTTING and not self._unsent:
                 self._end_our_half()
@@ -205,7 +205,7 @@ class Carrier:
             return
         if self._channel.ended:
             self._peer_ended("the peer closed the connection")
-        elif self.http2.output:
+        elif self.http2.output.buffers:
             self.flush_later()
 
     def _fail(self, error: Http2Error) -> None:

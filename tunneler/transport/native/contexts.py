@@ -50,7 +50,7 @@ def _make(material: TlsMaterial, minimum: ssl.TLSVersion, *, server_side: bool) 
     try:
         context.load_verify_locations(cadata=material.certificate_authority.decode("ascii"))
         _load_pair(context, material)
-    except (ssl.SSLError, OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # SSLError is of the first, UnicodeDecodeError of the second
         raise TransportError(f"the certificate, its key or the authority cannot be used: {error}") from error
     return context
 
@@ -61,6 +61,7 @@ def _load_pair(context: ssl.SSLContext, material: TlsMaterial) -> None:
     try:
         with open(descriptor, "wb", closefd=False) as file:
             file.write(material.private_key + b"\n" + material.certificate_chain)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        # With a password, even of no use, it does not ask for one at a terminal.
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password="")
     finally:
         os.close(descriptor)

@@ -127,14 +127,10 @@ class Guest:
         """Nothing to do: the peer is who makes calls."""
 
     def event(self, event: Event) -> None:
+        if type(event) is MessageReceived:  # first, and without a pattern: nearly all are
+            self._message_received(event.stream, event.message)
+            return
         match event:
-            case MessageReceived(number, message):
-                if (link := self._links.get(number)) is not None:
-                    link.received(message)
-                elif (call := self._unary.get(number)) is not None and call.request is not None:
-                    self._end_call(number, Status.INTERNAL)  # one is all that a unary call has
-                elif call is not None:
-                    call.request = message
             case RoomMade(number) if number in self._links and not self.carrier.congested:
                 self._links[number].room_made()
             case RequestReceived(number, request):
@@ -157,6 +153,14 @@ class Guest:
         self._house.left(self)
 
     # Calls.
+
+    def _message_received(self, number: int, message: bytes) -> None:
+        if (link := self._links.get(number)) is not None:
+            link.received(message)
+        elif (call := self._unary.get(number)) is not None and call.request is not None:
+            self._end_call(number, Status.INTERNAL)  # one is all that a unary call has
+        elif call is not None:
+            call.request = message
 
     def _begin_call(self, number: int, request: Request) -> None:
         self._patience = IDLE_SECONDS

@@ -90,9 +90,10 @@ class Link:
         stream = self._stream
         if stream is None:
             return
+        if type(event) is MessageReceived:  # first, and without a pattern: nearly all are
+            stream.received(event.message)
+            return
         match event:
-            case MessageReceived():
-                stream.received(event.message)
             case RoomMade() if self._carrier is not None and not self._carrier.congested:
                 stream.room_made()
             case CallEnded(_, outcome):

@@ -38,7 +38,7 @@ class NativeStream:
         self._peer = peer
         self._dialled = dialled
         self._receiver: BatchReceiver | None = None
-        self._waits = False
+        self.congested = False
         self._last = b""
         self._closing_since: float | None = None
         self.ended = False
@@ -48,16 +48,12 @@ class NativeStream:
     def peer(self) -> Peer:
         return self._peer
 
-    @property
-    def congested(self) -> bool:
-        return self._waits
-
     def send(self, batch: bytes) -> None:
-        if self._waits or self._closing_since is not None or self.ended:
+        if self.congested or self._closing_since is not None or self.ended:
             raise RuntimeError("send on a stream that is congested or closed")
         whole = self._carrier.http2.send_message(self.number, batch)
         self._carrier.flush()
-        self._waits = not whole or self._carrier.congested
+        self.congested = not whole or self._carrier.congested
 
     def close(self, last: bytes = b"") -> None:
         if self._closing_since is not None or self.ended:
@@ -87,8 +83,8 @@ class NativeStream:
 
     def room_made(self) -> None:
         """All that was handed over has left."""
-        if self._waits and not self.ended:
-            self._waits = False
+        if self.congested and not self.ended:
+            self.congested = False
             if self._closing_since is None and self._receiver is not None:
                 self._receiver.room_made()
         self._end_if_sent()
