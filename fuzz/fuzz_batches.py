@@ -77,10 +77,10 @@ def assembled(stream: bytes, sizes: bytes) -> Assembly:
             position += size
             messages.extend(reader.read(memoryview(piece)))
             piece[:] = b"\xff" * len(piece)  # nothing may refer to it any more
-            assert reader.held < LIMIT + MESSAGE_PREFIX.size
+            assert len(reader.held) < LIMIT + MESSAGE_PREFIX.size
     except CallError as error:
         return Assembly(messages, error.status, 0)
-    return Assembly(messages, None, reader.held)
+    return Assembly(messages, None, len(reader.held))
 
 
 def one_input(data: bytes) -> None:

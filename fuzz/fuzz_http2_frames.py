@@ -16,6 +16,7 @@ with atheris.instrument_imports(include=["tunneler", "hpack"]):
 
     # Small, so that an input can fill it. Others read the name when they are imported: hence here.
     limits.WINDOW = 1 << 16  # type: ignore[misc]
+    limits.GRANTED_FROM = limits.WINDOW // 4  # type: ignore[misc]
 
     from fuzz.http2_blocks import BLOCKS
     from fuzz.http2_stage import KINDS, Stage

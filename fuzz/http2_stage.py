@@ -235,7 +235,7 @@ class Stage:
         self.take()
         assert self.goaway_last, "no GOAWAY at the end"
         assert self.connection.receive(memoryview(frames.SETTINGS_ACK), self.now) == []
-        assert not self.connection.output
+        assert not self.connection.output.buffers
 
     def check_memory(self) -> None:
         table = self.connection._table  # noqa: SLF001
@@ -248,7 +248,7 @@ class Stage:
         if self.fault:
             return
         assert block is None or len(block.fragments) <= limits.MAX_HEADER_LIST
-        held = [stream.messages.held for stream in table.streams.values()]
+        held = [len(stream.messages.held) for stream in table.streams.values()]
         assert sum(held) <= 2 * max(frames.SMALLEST_FRAME_LIMIT, self.message_limit + 5)
         assert max(held, default=0) < self.message_limit + frames.MESSAGE_PREFIX.size
         assert self.connection.output._control_bytes <= limits.MAX_UNSENT_CONTROL  # noqa: SLF001

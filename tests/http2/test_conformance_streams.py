@@ -51,6 +51,8 @@ from tests.http2.rawpeer import RawPeer
 
 OPEN = headers(1, request(CLIENT_STREAM))
 MORE = block([("x-more", "of it")])
+MESSAGE = message(b"a whole one")
+"""Nearly all that a link brings is DATA with one message: it may not be let through where others are not."""
 
 HALF_CLOSED = (settings((Setting.INITIAL_WINDOW_SIZE, 0)), settings_acknowledged, health_call())
 """Stream 1 has had END_STREAM of ours, and has something to send that it may not."""
@@ -107,6 +109,9 @@ CASES = [
         connection_error(Error.STREAM_CLOSED, Error.PROTOCOL),
     ),
     Case("5.1", "half-closed: WINDOW_UPDATE", (*HALF_CLOSED, window_update(1, 1)), data_in_pieces(1)),
+    Case(
+        "5.1", "half-closed: a message", (*HALF_CLOSED, data(1, MESSAGE)), either_error(Error.STREAM_CLOSED)
+    ),
     Case("5.1", "half-closed: PRIORITY", (*HALF_CLOSED, priority(1), window_update(1, 1)), data_in_pieces(1)),
     Case(
         "5.1", "half-closed: RST_STREAM", (*HALF_CLOSED, rst_stream(1), window_update(1, 1)), data_in_pieces()
@@ -122,11 +127,13 @@ CASES = [
         (*RESET, continuation(1, MORE)),
         connection_error(Error.STREAM_CLOSED, Error.PROTOCOL),
     ),
+    Case("5.1", "reset: a message", (*RESET, data(1, MESSAGE)), either_error(Error.STREAM_CLOSED)),
     Case("5.1", "reset: PRIORITY", (*RESET, priority(1)), still_there),
     Case(
         "5.1", "reset: WINDOW_UPDATE, RST_STREAM", (*RESET, window_update(1, 1), rst_stream(1)), still_there
     ),
     # 5.1, closed by END_STREAM both ways.
+    Case("5.1", "closed: a message", (*ENDED, data(1, MESSAGE)), either_error(Error.STREAM_CLOSED)),
     Case("5.1", "closed: DATA", (*ENDED, data(1, b"test", end=True)), either_error(Error.STREAM_CLOSED)),
     Case(
         "5.1",

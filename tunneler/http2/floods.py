@@ -13,6 +13,7 @@ class Floods:
         self.settings = Rate("SETTINGS frames", limits.SETTINGS, now)
         self.pings = Rate("PING frames", limits.PINGS, now)
         self.resets = Rate("RST_STREAM frames", limits.RESETS, now)
+        self.refusals = Rate("streams too many", limits.REFUSALS, now)
         self.faults = Rate("broken calls", limits.FAULTS, now)
         self.idle_frames = Rate("frames without effect", limits.IDLE_FRAMES, now)
         self._window_updates = Rate("WINDOW_UPDATE frames", limits.WINDOW_UPDATES, now)

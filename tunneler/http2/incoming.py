@@ -91,7 +91,8 @@ class Incoming:
                 else:
                     self._receive_frame(item, now)  # type: ignore[arg-type]  # the other of two
             except StreamError as error:
-                self._floods.faults.count(now)
+                refused = error.code is ErrorCode.REFUSED_STREAM
+                (self._floods.refusals if refused else self._floods.faults).count(now)
                 self._lose(item.stream, error.code, str(error))
             except CallError as error:
                 self._floods.faults.count(now)

@@ -34,7 +34,7 @@ memory (their reader never waits), so this one only has to be out of the way."""
 GRANTED_FROM: Final = WINDOW // 4
 """What a peer has used of a window is given back when it has come to so much."""
 
-REMEMBERED_RESETS: Final = 64
+REMEMBERED_RESETS: Final = 256
 """Streams that we reset and whose late frames are ignored (RFC 9113 section 5.1, "closed")."""
 
 
@@ -49,6 +49,8 @@ SETTINGS: Final = Frequency(10, 50)
 PINGS: Final = Frequency(50, 200)
 """grpc's bandwidth estimation sends at most 10 a second (its kMinInterPingDelay)."""
 RESETS: Final = Frequency(50, 200)
+REFUSALS: Final = Frequency(50, 500)
+"""Streams beyond ``MAX_STREAMS``. A client may begin a hundred and more before it has read our SETTINGS."""
 FAULTS: Final = Frequency(20, 100)
 """Streams that we had to reset, or calls that we had to refuse."""
 IDLE_FRAMES: Final = Frequency(100, 500)

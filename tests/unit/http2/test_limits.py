@@ -39,8 +39,9 @@ class TestRate:
         rate = Rate("", TEN, 0.0)
         count(rate, 0.0, 3)
         for number in range(1, 10_000):
-            rate.count(number / 9.99)
-        assert is_spent(rate, 1000.95)
+            rate.count(number / 8)
+        count(rate, 9_999 / 8, 2)
+        assert is_spent(rate, 9_999 / 8)
 
     def test_rest_fills_no_more_than_the_burst(self) -> None:
         rate = Rate("", TEN, 0.0)

@@ -75,6 +75,9 @@ class Owner:
         assert not self.ends
         self.rooms += 1
 
+    def failed(self, error: TransportError) -> None:
+        pass  # carrier_closed follows, with the same
+
     def carrier_closed(self, error: TransportError | None) -> None:
         self.ends.append(error)
 
@@ -311,7 +314,7 @@ async def test_end_of_plaintext() -> None:
         await at.peer.start()
         await at.peer.answers_ping()
         at.peer.sock.shutdown(socket.SHUT_WR)
-        assert await at.closed() == "the connection was cut off"
+        assert (await at.closed()).startswith("the connection was cut off")
 
 
 async def test_what_came_before_the_end_is_told(certificates: Path | None) -> None:
@@ -467,7 +470,7 @@ async def test_answers_wait_for_room(certificates: Path | None) -> None:
         await at.peer.send(*[ping(bytes([number]) * 8) for number in range(20)])
         acks: list[bytes] = []
         while len(acks) < 20:
-            frame = await at.peer.until(lambda frame: frame.is_ack(Kind.PING))
+            frame = await at.peer.until(lambda frame: frame.kind == Kind.PING)
             acks.append(frame.payload)
         assert acks == [bytes([number]) * 8 for number in range(20)]
 

@@ -216,6 +216,7 @@ class Carrier:
             self.state = State.SHUTTING
             self._shut_at = clock()
             self.flush()
+            self._owner.failed(fault)
         else:
             self.abort(fault)
 

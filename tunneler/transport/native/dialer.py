@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 
 from tunneler.addresses import HostPort, Role
@@ -90,5 +91,6 @@ async def _connect(server: HostPort) -> socket.socket:
             raise
         else:
             return sock
-    complaint = failure.strerror if failure else "no address"
+    # The loop's own text says "Connect call failed", and not why.
+    complaint = os.strerror(failure.errno or 0) if failure else "no address"
     raise TransportError(f"{server}: {complaint}; is the server running there?") from failure

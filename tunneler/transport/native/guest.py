@@ -145,6 +145,10 @@ class Guest:
             if not self.carrier.http2.waits(link.number):
                 link.room_made()
 
+    def failed(self, error: TransportError) -> None:
+        for number in list(self._links):
+            self._forget(number, error)
+
     def carrier_closed(self, error: TransportError | None) -> None:
         if error is not None and not self._admitted:
             self._house.report("handshake_failed", address=self._address, reason=error)

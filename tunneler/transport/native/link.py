@@ -105,6 +105,10 @@ class Link:
         if self._stream is not None and self._carrier is not None:
             self._stream.room_made()
 
+    def failed(self, error: TransportError) -> None:
+        if self._stream is not None:
+            self._stream.end(error)
+
     def carrier_closed(self, error: TransportError | None) -> None:
         self._error = error or TransportError("the connection was closed")
         self.made.set()

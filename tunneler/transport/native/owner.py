@@ -25,6 +25,10 @@ class CarrierOwner(Protocol):
         """All that was written has left; called after it had not."""
         ...
 
+    def failed(self, error: TransportError) -> None:
+        """The peer is of no more use; ``carrier_closed`` follows when it has been told why."""
+        ...
+
     def carrier_closed(self, error: TransportError | None) -> None:
         """The last call; None when both sides ended in good order."""
         ...
