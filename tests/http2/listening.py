@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,7 @@ class Place:
         reports: events of peers that never became one.
         pki: certificates; None where the listener speaks plaintext.
         draining: what health checks are to say.
+        watched: counts the listener's sockets.
     """
 
     def __init__(self, address: HostPort, pki: Path | None) -> None:
@@ -90,6 +91,7 @@ class Place:
         self.links: list[Echo] = []
         self.reports: list[tuple[str, dict[str, Any]]] = []
         self.draining = False
+        self.watched: Callable[[], int] = lambda: 0
 
     def attach(self, stream: BatchStream) -> Echo:
         self.links.append(Echo(stream))
@@ -124,6 +126,7 @@ async def listening(pki: Path | None, max_guests: int = 10_000) -> AsyncIterator
     calls = health_calls(lambda: place.draining)
     with Reactor() as reactor:
         listener = NativeListener(security, reactor, max_guests, place.report)
+        place.watched = lambda: len(reactor)
         async with listener.serve(place.address, place.attach, calls):
             yield place
         assert len(reactor) == 0

@@ -86,6 +86,7 @@ CASES = [
         answered(),
     ),
     Case("4.1", "reserved bit", (frame(Kind.PING, 0, 1 << 31, b"whatever"),), ignored),
+    Case("4.1", "reserved bit of DATA", (CALL, data(1 | 1 << 31, check()), data(1, end=True)), answered()),
     # 4.2 Frame size.
     Case(
         "4.2",
@@ -533,6 +534,12 @@ CASES = [
         "6.10",
         "after DATA",
         (OPEN, data(1, message(b"x")), continuation(1, block([("x", "y")]))),
+        connection_error(Error.PROTOCOL),
+    ),
+    Case(
+        "6.10",
+        "a message instead",
+        (OPEN, headers(3, BLOCK[:CUT], whole=False), data(1, message(b"test"))),
         connection_error(Error.PROTOCOL),
     ),
     # 7 Error codes.

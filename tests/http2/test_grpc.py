@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from tests.http2.rawpeer import RawPeer
 from tests.loopback.running import until
 from tunneler.addresses import Role
 from tunneler.protocol.frames import MAX_BATCH_ACCEPTED
+from tunneler.transport.native.guest import MAX_UNARY_MESSAGE
 
 OK, INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED = "0", "3", "5", "7", "8"
 UNIMPLEMENTED, INTERNAL = "12", "13"
@@ -236,6 +238,33 @@ async def test_oversized_message(certificates: Path | None, path: str, length: i
         response = await outcome(peer, headers(1, request(path)), data(1, message(length=length) + b"begin"))
         assert response == Response("200", [], RESOURCE_EXHAUSTED)
         await until(lambda: place.open_links == 1)
+
+
+async def test_largest_unary_message(certificates: Path | None) -> None:
+    """A health check has a service's name in it, and no room for more."""
+    whole = message(bytes(MAX_UNARY_MESSAGE + 1))
+    async with listening(certificates) as place, place.started() as peer:
+        await peer.send(headers(1, request()))
+        await still_there(peer)
+        assert await outcome(peer, data(1, whole)) == Response("200", [], RESOURCE_EXHAUSTED)
+
+
+async def test_content_that_looks_like_a_frame(certificates: Path | None) -> None:
+    """A read that could be one frame with one message, but is the middle of another."""
+    looks = data(1, message(b"inner"))
+    async with listening(certificates) as place, place.started() as peer:
+        await peer.send(headers(1, request(CLIENT_STREAM)))
+        await still_there(peer)
+        # The rest of a frame, and of its message.
+        await peer.send(data(1, message(looks))[:14])
+        await asyncio.sleep(0.05)  # nothing comes of half a frame that could be waited for
+        await peer.send(looks)
+        # The rest of a message, in a frame of its own.
+        await peer.send(data(1, message(b"12345" + message(b"inner"))[:10]))
+        await still_there(peer)
+        await peer.send(data(1, message(b"inner")))
+        await until(lambda: len(place.links[0].batches) == 2)
+        assert place.links[0].batches == [looks, b"12345" + message(b"inner")]
 
 
 async def test_largest_message(certificates: Path | None) -> None:

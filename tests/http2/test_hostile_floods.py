@@ -181,6 +181,12 @@ async def test_flood_of_empty_continuations(certificates: Path | None) -> None:
     )
 
 
+async def test_block_that_grows_without_end(certificates: Path | None) -> None:
+    """It is not kept until END_HEADERS to be found too large."""
+    part = literal("x", "y" * 12_000)
+    await calm_down(certificates, headers(1, part, whole=False), *[continuation(1, part, whole=False)] * 2)
+
+
 async def test_header_list_that_is_too_long(certificates: Path | None) -> None:
     """More than SETTINGS_MAX_HEADER_LIST_SIZE."""
     await calm_down(certificates, headers(1, request() + literal("x", "y" * limits.MAX_HEADER_LIST)))

@@ -7,6 +7,7 @@ honest link on the same listener goes on with its data unchanged.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -28,7 +29,6 @@ from tests.http2.rawframes import (
     data,
     frame,
     headers,
-    health_call,
     message,
     ping,
     request,
@@ -40,6 +40,9 @@ from tests.http2.rawpeer import RawPeer
 from tests.loopback.running import background, eventually, until
 
 MEBIBYTE = 1024 * 1024
+SMALL = 20_000
+"""Bytes of a window that one read can exceed."""
+
 OPEN = headers(1, request(CLIENT_STREAM))
 
 
@@ -59,7 +62,8 @@ async def a_peer(
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Smaller than one frame: otherwise the listener gives back faster than a test can send."""
     for module in ("incoming", "streams", "settings", "connection"):
-        monkeypatch.setattr(f"tunneler.http2.{module}.WINDOW", 100_000)
+        monkeypatch.setattr(f"tunneler.http2.{module}.WINDOW", SMALL)
+    monkeypatch.setattr("tunneler.http2.incoming.GRANTED_FROM", SMALL // 4)
 
 
 @pytest.mark.usefixtures("_small_windows")
@@ -67,9 +71,9 @@ def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_more_than_the_window(certificates: Path | None, path: str) -> None:
     """RFC 9113 section 6.9.1: FLOW_CONTROL_ERROR, whatever has become of the stream."""
     async with listening(certificates) as place, undisturbed(place), place.started() as peer:
-        assert peer.settings[Setting.INITIAL_WINDOW_SIZE] == 100_000
+        assert peer.settings[Setting.INITIAL_WINDOW_SIZE] == SMALL
         with suppress(ConnectionError, ssl.SSLError):
-            await peer.send(headers(1, request(path)), data(1, message(bytes(100_001))))
+            await peer.send(headers(1, request(path)), data(1, message(bytes(SMALL + 1))))
         assert await peer.goaway() is Error.FLOW_CONTROL
 
 
@@ -77,10 +81,10 @@ async def test_more_than_the_window(certificates: Path | None, path: str) -> Non
 async def test_padding_counts(certificates: Path | None) -> None:
     """6.9.1: the whole payload is flow-controlled, pad length and padding included."""
     async with listening(certificates) as place, place.started() as peer:
-        await peer.send(OPEN, data(1, message(bytes(99_988))), data(1, padding=6))
+        await peer.send(OPEN, data(1, message(bytes(SMALL - 12))), data(1, padding=6))
         assert await peer.answers_ping()
     async with listening(certificates) as place, place.started() as peer:
-        content = message(bytes(100_000))[:99_900]
+        content = message(bytes(SMALL))[: SMALL - 100]
         await peer.send(OPEN, data(1, content, padding=100))
         assert await peer.goaway() is Error.FLOW_CONTROL
 
@@ -91,7 +95,7 @@ async def test_windows_are_given_back(certificates: Path | None) -> None:
     async with a_peer(certificates) as (_, peer):
         for number in range(30):
             stream = 1 + 2 * number
-            lost = headers(stream, request("/nothing/here")) + data(stream, message(bytes(20_000)))
+            lost = headers(stream, request("/nothing/here")) + data(stream, message(bytes(SMALL // 2)))
             await peer.send(lost, rst_stream(stream))
             await peer.answers_ping()
 
@@ -161,19 +165,26 @@ async def test_peers_that_never_read(certificates: Path | None) -> None:
 
 
 async def test_answers_that_nobody_reads(certificates: Path | None) -> None:
-    """PINGs below the permitted rate, and never a read: what waits for the peer has a bound."""
-    async with listening(certificates) as place, undisturbed(place), place.started() as peer:
+    """Calls that are answered with HEADERS alone, which no window holds back: what waits has a bound."""
+
+    def calls(number: int) -> bytes:
+        streams = range(1 + 100 * number, 101 + 100 * number, 2)
+        return b"".join(headers(at, request()) + data(at, check("x"), end=True) for at in streams)
+
+    async with listening(certificates) as place, undisturbed(place), place.peer() as peer:
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        await peer.start()
         before = resident()
 
         async def ask() -> None:
             with suppress(ConnectionError, ssl.SSLError):
                 for number in count():
-                    # Answers larger than the question: every call is answered with HEADERS.
-                    await peer.send(health_call(1 + 2 * number))
+                    await peer.send(calls(number))
 
         async with background(ask()) as (asking,):
             await until(asking.done, 15)
         assert resident() - before < 16 * MEBIBYTE
+        assert await peer.goaway() in (Error.ENHANCE_YOUR_CALM, None)
 
 
 async def test_reader_that_is_slow(certificates: Path | None) -> None:

@@ -15,6 +15,7 @@ from tunneler.http2.codes import (
     StreamError,
 )
 from tunneler.http2.events import CallEnded, Event, HalfClosed, RequestReceived, ResponseReceived
+from tunneler.http2.floods import Floods
 from tunneler.http2.grpc import (
     Outcome,
     content_length_of,
@@ -24,7 +25,7 @@ from tunneler.http2.grpc import (
     request_of,
 )
 from tunneler.http2.headers import Fields, check_request, check_response, check_trailers
-from tunneler.http2.limits import MAX_STREAMS, Rate
+from tunneler.http2.limits import MAX_STREAMS
 from tunneler.http2.streams import Stream
 from tunneler.http2.table import StreamTable
 
@@ -33,12 +34,12 @@ class Calls:
     """See the module; ``events`` is what has happened since it was last emptied.
 
     Args:
-        faults: counts the requests that are refused.
+        floods: counts the requests that are refused, and the field lists that do nothing.
     """
 
-    def __init__(self, table: StreamTable, faults: Rate) -> None:
+    def __init__(self, table: StreamTable, floods: Floods) -> None:
         self._table = table
-        self._faults = faults
+        self._floods = floods
         self.events: list[Event] = []
 
     def fields_received(self, number: int, fields: Fields, now: float, *, ends: bool) -> None:
@@ -54,7 +55,7 @@ class Calls:
         elif stream.remote_ended:
             raise StreamError("HEADERS after END_STREAM", ErrorCode.STREAM_CLOSED)
         elif not stream.head_received:
-            self._receive_response(stream, fields, ends=ends)
+            self._receive_response(stream, fields, now, ends=ends)
         else:
             check_trailers(fields)
             if not ends:
@@ -73,6 +74,7 @@ class Calls:
     def _begin(self, number: int, fields: Fields, now: float, *, ends: bool) -> None:
         table = self._table
         if table.was_reset(number):
+            self._floods.idle_frames.count(now)
             return
         if table.client_side or number % 2 == 0:
             raise Http2Error(f"HEADERS for the stream {number}, which is not the peer's to begin")
@@ -85,7 +87,7 @@ class Calls:
         try:
             request = request_of(fields)
         except NotGrpcError as error:
-            self._faults.count(now)
+            self._floods.faults.count(now)
             table.output.headers(number, refusal_fields(error.status), ends=True)
             if not ends:
                 table.reset(number, ErrorCode.NO_ERROR)  # what may still be coming is not wanted
@@ -98,12 +100,13 @@ class Calls:
             stream.count_content(0, last=True)
             self._end(stream, None)
 
-    def _receive_response(self, stream: Stream, fields: Fields, *, ends: bool) -> None:
+    def _receive_response(self, stream: Stream, fields: Fields, now: float, *, ends: bool) -> None:
         check_response(fields)
         status = http_status_of(fields)
         if 100 <= status < 200:
             if ends:
                 raise StreamError("an interim response that ends the stream")
+            self._floods.idle_frames.count(now)
             return
         stream.head_received = True
         stream.content_left = content_length_of(fields)

@@ -29,7 +29,7 @@ class Incoming:
         self._output = table.output
         self._reader = FrameReader(expect_preface=not table.client_side, frame_limit=frame_limit)
         self._floods = Floods(now)
-        self._calls = Calls(table, self._floods.faults)
+        self._calls = Calls(table, self._floods)
         self._window = WINDOW
         self._owed = 0
         self._block: HeaderBlock | None = None
@@ -74,8 +74,19 @@ class Incoming:
         if kind or flags or compressed or high << 16 | low != total or length != total - _PREFIX_BYTES:
             return False
         stream = self._streams.get(number)
-        if stream is None or total > self._window or not stream.takes_message(total, length):
+        if (
+            stream is None
+            or stream.remote_ended
+            or not stream.head_received
+            or stream.content_left is not None
+            or stream.messages.held
+            or length > stream.messages.limit
+            or total > stream.receive_window
+            or total > self._window
+        ):
             return False
+        stream.receive_window -= total
+        stream.owed += total
         self._window -= total
         self._owed += total
         self._calls.events.append(MessageReceived(number, bytes(data[_MESSAGE_HEAD_BYTES:])))

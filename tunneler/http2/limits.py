@@ -54,7 +54,8 @@ REFUSALS: Final = Frequency(50, 500)
 FAULTS: Final = Frequency(20, 100)
 """Streams that we had to reset, or calls that we had to refuse."""
 IDLE_FRAMES: Final = Frequency(100, 500)
-"""PRIORITY, unknown types, empty DATA, GOAWAY: frames without any effect."""
+"""PRIORITY, unknown types, empty DATA, GOAWAY, interim responses, field lists of calls that we reset:
+frames without any effect."""
 WINDOW_UPDATES: Final = Frequency(500, 5000)
 UPDATES_EARNED: Final = 8
 """WINDOW_UPDATE frames that each of our DATA frames entitles the peer to."""

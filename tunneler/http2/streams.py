@@ -63,25 +63,6 @@ class Stream:
         if self.receive_window < 0:
             raise StreamError("DATA beyond the stream's window", ErrorCode.FLOW_CONTROL_ERROR)
 
-    def takes_message(self, length: int, message: int) -> bool:
-        """Note the payload of a DATA frame that is one message, if there is nothing special about it.
-
-        Args:
-            length: of the payload; ``message`` is that of the message in it.
-        """
-        if (
-            self.remote_ended
-            or not self.head_received
-            or self.content_left is not None
-            or length > self.receive_window
-            or message > self.messages.limit
-            or self.messages.held
-        ):
-            return False
-        self.receive_window -= length
-        self.owed += length
-        return True
-
     def count_content(self, length: int, *, last: bool) -> None:
         """Raises StreamError: it is not what content-length said (RFC 9113 section 8.1.1)."""
         if self.content_left is None:

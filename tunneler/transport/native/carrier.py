@@ -78,6 +78,7 @@ class Carrier:
         self._shut_at = 0.0
         self.state = State.HANDSHAKE
         self.closed = False
+        self._talking = False
 
     # For the owner.
 
@@ -94,16 +95,17 @@ class Carrier:
     @property
     def congested(self) -> bool:
         """Whether bytes wait for the socket, or for the handshake."""
-        return bool(self._unsent) or self.state is State.HANDSHAKE
+        return bool(self._unsent) or not self._talking
 
     def flush(self) -> None:
         """Write what the HTTP/2 connection has to say, if the socket takes it."""
         self._flush_scheduled = False
-        if self.state in (State.OPEN, State.SHUTTING) and not self._unsent:
-            if self.http2.output.buffers:
-                self._write(self._channel.seal(self.http2.output.take()))
-            if self.state is State.SHUTTING and not self._unsent:
-                self._end_our_half()
+        if not self._talking or self._unsent:
+            return
+        if self.http2.output.buffers:
+            self._write(self._channel.seal(self.http2.output.take()))
+        if self.state is State.SHUTTING and not self._unsent:
+            self._end_our_half()
 
     def flush_later(self) -> None:
         """Write at the end of this turn, with what else may come up in it."""
@@ -136,6 +138,7 @@ class Carrier:
             return
         self.state = State.CLOSED
         self.closed = True
+        self._talking = False
         self._reactor.unregister(self._sock.fileno())
         self._sock.close()
         self._owner.carrier_closed(self._error or error)
@@ -161,10 +164,8 @@ class Carrier:
     def _ready(self, events: int) -> None:
         if events & WRITE:
             self._write_unsent()
-        if events & ~WRITE and not self.closed:
-            self._read()
-
-    def _read(self) -> None:
+        if self.closed or not events & ~WRITE:
+            return
         try:
             length = self._sock.recv_into(_received)
         except TRY_AGAIN:
@@ -175,14 +176,12 @@ class Carrier:
         if not length:
             self._peer_ended("the connection was cut off, without TLS's close_notify")
             return
-        if self.state is State.LINGERING:
-            return
         self._heard = clock()
         self._pinged_at = None
+        if self.state is State.LINGERING:
+            return
         self._channel.receive(_received_view[:length])
-        if self.state is State.HANDSHAKE:
-            self._shake_hands()
-        if self.state is State.OPEN or self.state is State.SHUTTING:
+        if self._talking or self._shake_hands():
             self._take()
 
     def _take(self) -> None:
@@ -226,18 +225,21 @@ class Carrier:
         else:
             self.abort(None)
 
-    def _shake_hands(self) -> None:
+    def _shake_hands(self) -> bool:
+        """Go on with the handshake; return whether it is over, and the owner content."""
         try:
             ready = self._channel.handshake()
         except ssl.SSLError as error:
             self._write(self._channel.seal(()))  # the alert that says why
             self.abort(TransportError(describe(error)))
-            return
+            return False
         self._write(self._channel.seal(()))
         if ready and self.state is State.HANDSHAKE:
             self.state = State.OPEN
+            self._talking = True
             self._owner.established()
             self.flush()
+        return self._talking
 
     # To the socket.
 
@@ -247,7 +249,7 @@ class Carrier:
         if self._unsent:  # of the handshake
             self._unsent = memoryview(bytes(self._unsent) + data)
             return
-        sent = self._send(memoryview(data))
+        sent = self._send(data)
         if sent < len(data) and not self.closed:
             self._unsent = memoryview(data)[sent:]
             self._reactor.modify(self._sock.fileno(), READ | WRITE)
@@ -264,7 +266,7 @@ class Carrier:
         if self.state is State.OPEN and not self._unsent:
             self._owner.room_made()
 
-    def _send(self, data: memoryview) -> int:
+    def _send(self, data: bytes | memoryview) -> int:
         try:
             return self._sock.send(data)
         except TRY_AGAIN:
@@ -275,6 +277,7 @@ class Carrier:
 
     def _end_our_half(self) -> None:
         self.state = State.LINGERING
+        self._talking = False
         self._write(self._channel.seal_end())
         if not self._unsent:
             self._send_end()

@@ -1,0 +1,62 @@
+"""Millions of frames, client to proxy and back through a server: three processes, two TLS links, every byte compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.loopback.running import until
+from tests.loopback.trio import HOST, members, stage
+
+FRAMES = int(os.environ.get("TUNNELER_TEST_FRAMES", "2000000"))
+"""DATA frames that are to arrive, both directions together."""
+CONNECTIONS = 400
+SECONDS = 300.0
+
+
+def talking(role: str, port: int, pki: Path) -> subprocess.Popen[bytes]:
+    each = -(-FRAMES // (2 * CONNECTIONS))
+    command = [sys.executable, "-m", "tests.loopback.frame_ends"]
+    return subprocess.Popen(
+        [*command, role, f"{HOST}:{port}", pki, str(CONNECTIONS), str(each)], stdout=subprocess.PIPE
+    )
+
+
+async def tally_of(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    await until(lambda: process.poll() is not None, SECONDS)
+    assert process.stdout is not None
+    tally = json.loads(process.stdout.read())
+    assert isinstance(tally, dict)
+    return tally
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 30)
+async def test_every_frame_arrives_once_and_unaltered(pki: Path, log) -> None:
+    async with stage(pki) as trio:
+        trio.start_server()
+        with talking("proxy", trio.server_port, pki) as proxy:
+            await until(lambda: members(trio.server), 20)
+            start = time.monotonic()
+            with talking("client", trio.server_port, pki) as client:
+                up, down = await tally_of(client), await tally_of(proxy)
+            seconds = time.monotonic() - start
+        relayed = trio.server.relay
+        assert not relayed.connections
+    for n,k,f in log.events:
+        if k in ("stray_frame",) or (k=="connection_closed" and str(f["cause"])!="ok") or k=="link_down": print(n,k,{a:str(b) for a,b in f.items()})
+    print(f"client: {up}\nproxy: {down}")
+    assert up["faults"] == down["faults"] == []
+    received = up["frames_received"] + down["frames_received"]
+    print(f"{received} frames, {(up['bytes_received'] + down['bytes_received']) / 1e9:.2f} GB in {seconds:.1f} s")
+    print(f"{received / seconds:.0f} frames a second")
+    assert up["bytes_sent"] == down["bytes_received"]
+    assert down["bytes_sent"] == up["bytes_received"]
+    assert received >= FRAMES
