@@ -11,7 +11,7 @@ import sys
 
 import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]  # fuzz/README.md
 
-with atheris.instrument_imports(include=["tunneler", "hpack"]):
+with atheris.instrument_imports(include=["tunneler"]):
     from tunneler.http2 import limits
 
     # Small, so that an input can fill it. Others read the name when they are imported: hence here.

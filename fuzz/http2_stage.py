@@ -33,9 +33,9 @@ _VALUES: Final = (
     1 << 31,
 )
 _MOST_REPETITIONS: Final = 600
-_MOST_REPEATED: Final = 1 << 14
+_MOST_REPEATED: Final = 1 << 13
 """Bytes."""
-_MOST_PIECES: Final = 200
+_MOST_PIECES: Final = 64
 _MOST_WAITING: Final = 4
 _PATH: Final = "/tunnel.Tunnel/ClientStream"
 _SENT: Final = {

@@ -9,11 +9,28 @@ import hashlib
 import re
 from dataclasses import dataclass
 from enum import StrEnum, unique
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Generic, NamedTuple, NewType, TypeVar
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+MAX_CACHED_ADDRESSES = 4096
+"""Connections come from, and go to, few addresses; to read one takes as long as a system call."""
+
+
+@lru_cache(maxsize=MAX_CACHED_ADDRESSES)
+def address_of(written: str | bytes) -> Address:
+    """The address that a text stands for, or 4 or 16 bytes in network order.
+
+    Raises:
+        ValueError: none.
+    """
+    if isinstance(written, str):
+        return ip_address(written)
+    return IPv4Address(written) if len(written) == 4 else IPv6Address(written)
+
 
 ConnectionId = NewType("ConnectionId", bytes)
 """Sixteen bytes that name a connection on every host it crosses; shown as ``.hex()``."""
@@ -71,7 +88,7 @@ class Endpoint(NamedTuple):
         Raises:
             ValueError: ``address`` is not an IP address.
         """
-        return cls(ip_address(address), port)
+        return cls(address_of(address), port)
 
     def __str__(self) -> str:
         host = f"[{self.address}]" if self.address.version == 6 else str(self.address)

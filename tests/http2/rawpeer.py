@@ -70,11 +70,19 @@ class RawPeer:
             self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
 
     @classmethod
-    async def connect(cls, address: HostPort, context: ssl.SSLContext | None = None) -> Self:
-        """Make a TCP connection; nothing is sent yet, of TLS neither."""
+    async def connect(
+        cls, address: HostPort, context: ssl.SSLContext | None = None, *, receive_buffer: int = 0
+    ) -> Self:
+        """Make a TCP connection; nothing is sent yet, of TLS neither.
+
+        Args:
+            receive_buffer: bytes that the kernel may hold unread; 0 for as many as it likes.
+        """
         sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
         try:
             sock.setblocking(False)
+            if receive_buffer:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             async with asyncio.timeout(PATIENCE):
                 await asyncio.get_running_loop().sock_connect(sock, (address.host, address.port))

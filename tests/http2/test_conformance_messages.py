@@ -110,6 +110,12 @@ CASES = [
     ),
     Case(
         "8.1.1",
+        "content-length of 5, and a message of 5 bytes",
+        (headers(1, request(content_length="5")), data(1, check()), data(1, end=True)),
+        answered(),
+    ),
+    Case(
+        "8.1.1",
         "content-length that is right",
         (headers(1, request(content_length="5")), data(1, check(), padding=9, end=True)),
         answered(),

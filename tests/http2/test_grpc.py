@@ -255,16 +255,25 @@ async def test_content_that_looks_like_a_frame(certificates: Path | None) -> Non
     async with listening(certificates) as place, place.started() as peer:
         await peer.send(headers(1, request(CLIENT_STREAM)))
         await still_there(peer)
-        # The rest of a frame, and of its message.
-        await peer.send(data(1, message(looks))[:14])
-        await asyncio.sleep(0.05)  # nothing comes of half a frame that could be waited for
-        await peer.send(looks)
+        # The rest of a frame, where a message begins; as one it says that it has 655,360 bytes.
+        whole = data(1, message(b"outer") + looks[:5] + looks[5:].ljust(655_360, b"."))
+        begun = 9 + len(message(b"outer"))
+        await peer.send(whole[:begun])
+        await until(lambda: place.links[0].batches == [b"outer"])
+        await peer.send(whole[begun:][: len(looks)])
+        for _ in range(4):
+            await asyncio.sleep(
+                0
+            )  # so that it is a read of its own; nothing comes of it that could be awaited
+        await peer.send(whole[begun + len(looks) :])
+        await until(lambda: len(place.links[0].batches) == 2)
+        assert place.links[0].batches.pop() == looks[5:].ljust(655_360, b".")
         # The rest of a message, in a frame of its own.
         await peer.send(data(1, message(b"12345" + message(b"inner"))[:10]))
         await still_there(peer)
         await peer.send(data(1, message(b"inner")))
         await until(lambda: len(place.links[0].batches) == 2)
-        assert place.links[0].batches == [looks, b"12345" + message(b"inner")]
+        assert place.links[0].batches == [b"outer", b"12345" + message(b"inner")]
 
 
 async def test_largest_message(certificates: Path | None) -> None:

@@ -7,7 +7,6 @@ honest link on the same listener goes on with its data unchanged.
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -40,8 +39,8 @@ from tests.http2.rawpeer import RawPeer
 from tests.loopback.running import background, eventually, until
 
 MEBIBYTE = 1024 * 1024
-SMALL = 20_000
-"""Bytes of a window that one read can exceed."""
+SMALL = 70_000
+"""Bytes of a window that one frame can exceed; no connection's is smaller than 65,535."""
 
 OPEN = headers(1, request(CLIENT_STREAM))
 
@@ -74,6 +73,18 @@ async def test_more_than_the_window(certificates: Path | None, path: str) -> Non
         assert peer.settings[Setting.INITIAL_WINDOW_SIZE] == SMALL
         with suppress(ConnectionError, ssl.SSLError):
             await peer.send(headers(1, request(path)), data(1, message(bytes(SMALL + 1))))
+        assert await peer.goaway() is Error.FLOW_CONTROL
+
+
+@pytest.mark.usefixtures("_small_windows")
+async def test_more_than_is_left_of_the_window(certificates: Path | None) -> None:
+    """The second message is in one frame, and in one read: there is no other way around the check."""
+    async with listening(certificates) as place, undisturbed(place), place.started() as peer:
+        await peer.send(OPEN)
+        await peer.answers_ping()
+        await peer.send(data(1, message(bytes(SMALL // 4 - 100))))
+        await peer.answers_ping()
+        await peer.send(data(1, message(bytes(SMALL * 3 // 4 + 1000))))
         assert await peer.goaway() is Error.FLOW_CONTROL
 
 
@@ -164,15 +175,15 @@ async def test_peers_that_never_read(certificates: Path | None) -> None:
         assert resident() - before < 20 * 10 * MEBIBYTE
 
 
-async def test_answers_that_nobody_reads(certificates: Path | None) -> None:
+async def test_answers_that_nobody_reads() -> None:
     """Calls that are answered with HEADERS alone, which no window holds back: what waits has a bound."""
 
     def calls(number: int) -> bytes:
-        streams = range(1 + 100 * number, 101 + 100 * number, 2)
+        streams = range(1 + 8 * number, 9 + 8 * number, 2)
         return b"".join(headers(at, request()) + data(at, check("x"), end=True) for at in streams)
 
-    async with listening(certificates) as place, undisturbed(place), place.peer() as peer:
-        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    async with listening(None) as place, undisturbed(place), AsyncExitStack() as stack:
+        peer = stack.enter_context(await RawPeer.connect(place.address, receive_buffer=2048))
         await peer.start()
         before = resident()
 
@@ -180,9 +191,10 @@ async def test_answers_that_nobody_reads(certificates: Path | None) -> None:
             with suppress(ConnectionError, ssl.SSLError):
                 for number in count():
                     await peer.send(calls(number))
+                    await asyncio.sleep(0)  # more than eight at once would be refused
 
         async with background(ask()) as (asking,):
-            await until(asking.done, 15)
+            await until(lambda: asking.done(), 20)
         assert resident() - before < 16 * MEBIBYTE
         assert await peer.goaway() in (Error.ENHANCE_YOUR_CALM, None)
 
@@ -228,6 +240,16 @@ async def test_message_longer_than_what_comes(certificates: Path | None) -> None
             await peer.send(*calls, *lies)
             await peer.answers_ping()
         assert resident() - before < 32 * MEBIBYTE  # 160 promises: 640 MB
+
+
+async def test_messages_that_are_begun_and_not_ended(certificates: Path | None) -> None:
+    """Every call holds a part of a large message: together they are more than is kept for one peer."""
+    async with a_peer(certificates) as (_, peer):
+        with suppress(ConnectionError, ssl.SSLError):
+            for stream in range(1, 17, 2):
+                await peer.send(headers(stream, request(CLIENT_STREAM)))
+                await peer.send(data(stream, message(length=4_000_000) + bytes(1_500_000)))
+        assert await peer.goaway() is Error.ENHANCE_YOUR_CALM
 
 
 async def test_unary_call_without_end(certificates: Path | None) -> None:

@@ -131,7 +131,7 @@ class TalkingEnd:
         )
         self._actors: dict[type, Callable[..., None]] = {
             OpenRequested: self._open_requested,
-            Opened: self._opened,
+            Opened: self._room_made,
             FinReceived: self._fin_received,
             RoomMade: self._room_made,
             ConnectionClosed: self._connection_closed,
@@ -190,13 +190,12 @@ class TalkingEnd:
         self._endpoint.accept(connection)
         self._keep(Talk(event.open.source.port - FIRST_PORT, connection, self._frames))
 
-    def _opened(self, event: Opened) -> None:
-        self._ready[self._talks[event.connection]] = None
-
-    def _room_made(self, event: RoomMade) -> None:
-        self._ready[self._talks[event.connection]] = None
-        if not self._outbox:
-            self._say()
+    def _room_made(self, event: Opened | RoomMade) -> None:
+        talk = self._talks[event.connection]
+        if talk.frames_left:
+            self._ready[talk] = None
+            if not self._outbox:
+                self._say()
 
     def _fin_received(self, event: FinReceived) -> None:
         closed = self._endpoint.hand_over_fin(self._talks[event.connection].connection)
@@ -204,7 +203,7 @@ class TalkingEnd:
             self._act(closed)
 
     def _connection_closed(self, event: ConnectionClosed) -> None:
-        del self._talks[event.connection]
+        assert self._talks.pop(event.connection) not in self._ready
         self._left -= 1
         if not self._left:
             self.done.set()

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
-from tunneler.addresses import Endpoint, PrefixTable
+from tunneler.addresses import Endpoint, PrefixTable, address_of
 from tunneler.capture.rules import CapturePlan
 from tunneler.errors import CaptureError
 
@@ -36,10 +36,10 @@ def original_destination(sock: socket.socket) -> Endpoint:
         if sock.family == socket.AF_INET or _is_mapped(sock):
             answer = sock.getsockopt(socket.SOL_IP, SO_ORIGINAL_DST, SOCKADDR_IN.size)
             port, packed = SOCKADDR_IN.unpack(answer)
-            return Endpoint(IPv4Address(packed), port)
+            return Endpoint(address_of(packed), port)
         answer = sock.getsockopt(SOL_IPV6, IP6T_SO_ORIGINAL_DST, SOCKADDR_IN6.size)
         port, packed = SOCKADDR_IN6.unpack(answer)
-        return Endpoint(IPv6Address(packed), port)
+        return Endpoint(address_of(packed), port)
     except OSError as error:
         raise CaptureError(
             f"no original destination, as nobody redirected this connection: {error}"
@@ -85,12 +85,13 @@ class DestinationCheck:
         for network in plan.excluded:
             self._excluded[network] = True
 
-    def refuse_reason(self, original: Endpoint, accepted_at: Endpoint) -> str | None:
+    def refuse_reason(self, original: Endpoint, accepted_at: Endpoint | None) -> str | None:
         """Why a connection to ``original`` must be refused; None: it may be carried.
 
         Args:
             original: where the peer was going.
-            accepted_at: where the listener got it; see :func:`accepted_at`.
+            accepted_at: where the listener got it; see :func:`accepted_at`. None if that has
+                another port than ``original``.
         """
         if original == accepted_at or original in self._listeners:
             return f"{original} is the capture listener itself: carrying it would be a loop"

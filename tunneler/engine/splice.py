@@ -108,12 +108,12 @@ class Splice:
 
     def close(self) -> None:
         """Both directions have ended: close in good order."""
-        self._unwatch()
+        self._forget()
         self._sock.close()
 
     def abort(self) -> None:
         """The connection was reset: so is the socket."""
-        self._unwatch()
+        self._forget()
         reset(self._sock)
 
     def _keep(self, payload: bytes) -> None:
@@ -256,6 +256,12 @@ class Splice:
         elif mask != self._mask:
             self._end.reactor.modify(self._sock.fileno(), mask)
         self._mask = mask
+
+    def _forget(self) -> None:
+        """The socket is closed next."""
+        if self._watched:
+            self._end.reactor.forget(self._sock.fileno())
+            self._watched = False
 
     def _unwatch(self) -> None:
         if self._watched:

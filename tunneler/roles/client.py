@@ -78,6 +78,7 @@ class Client(DialingRole):
         """Capture and carry connections until asked to stop."""
         with self.reactor, ExitStack() as listening:
             for sock in self._listening or self._listen():
+                prepare(sock, self._config.tcp_keepalive)  # what is accepted inherits it
                 acceptor = Acceptor(sock, self.reactor, self._accepted, self._log.error)
                 listening.callback(self._acceptors.clear)
                 listening.callback(acceptor.close)
@@ -141,14 +142,17 @@ class Client(DialingRole):
         except CaptureError as error:
             self._log.error(event, error=error, hint="run: tunneler capture remove")
 
-    def _accepted(self, sock: socket.socket) -> None:
+    def _accepted(self, sock: socket.socket, peer: tuple[str, int]) -> None:
         """Take one captured connection, or refuse it."""
+        source = Endpoint.of(*peer)
         try:
-            source = Endpoint.of(*sock.getpeername()[:2])
+            sock.setblocking(False)
             original = original_destination(sock)
-            refusal = self._check.refuse_reason(original, accepted_at(sock))
+            # Only where it could be the listener itself: it costs a system call.
+            here = accepted_at(sock) if original.port == self._plan.listen_port else None
+            refusal = self._check.refuse_reason(original, here)
         except (CaptureError, OSError) as error:
-            self._log.warning("capture_refused", reason=error)
+            self._log.warning("capture_refused", source=source, reason=error)
             reset(sock)
             return
         if refusal is not None:
@@ -169,11 +173,6 @@ class Client(DialingRole):
             self._refuse(sock, connection, source, original, Code.LIMITED, "limits.max_connections reached")
             return
         self._log.debug("connection_captured", connection=connection, source=source, original_target=original)
-        try:
-            prepare(sock, self._config.tcp_keepalive)
-        except OSError:  # it was reset before we looked
-            sock.close()
-            return
         request = Open(connection, source, original, limit=0, keepalive=self._spares_keepalive)
         end.open(request, sock, watch_idle=not self._spares_keepalive)
 

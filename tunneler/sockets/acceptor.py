@@ -55,6 +55,8 @@ class Acceptor:
     """Accepts connections from one listening socket; owns the socket.
 
     Args:
+        accepted: given each connection, and its peer's host and port. The connection has the
+            options of the listening socket (TCP_NODELAY and keepalive, in Linux), but blocks.
         report: told, as an event and its fields, when the kernel has no room for more.
     """
 
@@ -62,7 +64,7 @@ class Acceptor:
         self,
         sock: socket.socket,
         reactor: Reactor,
-        accepted: Callable[[socket.socket], None],
+        accepted: Callable[[socket.socket, tuple[str, int]], None],
         report: Callable[..., None],
     ) -> None:
         self._sock = sock
@@ -79,13 +81,13 @@ class Acceptor:
             self._reactor.modify(self._sock.fileno(), READ)
 
     def close(self) -> None:
-        self._reactor.unregister(self._sock.fileno())
+        self._reactor.forget(self._sock.fileno())
         self._sock.close()
 
     def _ready(self, events: int) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                sock, _ = self._sock.accept()
+                sock, address = self._sock.accept()
             except TRY_AGAIN:
                 return
             except OSError as error:
@@ -93,7 +95,7 @@ class Acceptor:
                     self._pause(error)
                     return
                 continue  # the connection was gone before we took it: accept(2), ECONNABORTED and others
-            self._accepted(sock)
+            self._accepted(sock, address[:2])
 
     def _pause(self, error: OSError) -> None:
         self._paused = True

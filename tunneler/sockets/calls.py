@@ -72,12 +72,11 @@ def pending_failure(sock: socket.socket) -> Failure | None:
 
 
 def prepare(sock: socket.socket, keepalive: Keepalive, *, watched: bool = False) -> None:
-    """Make a socket fit for relaying: it never blocks, never delays, and notices a dead peer if asked.
+    """Make a socket fit for relaying: it never delays, and notices a dead peer if asked.
 
     Args:
         watched: use keepalive even if it is not enabled, because the connection has no idle timeout.
     """
-    sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if keepalive.enabled or watched:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -96,7 +95,7 @@ def start_dial(target: Endpoint, keepalive: Keepalive, *, watched: bool) -> sock
     """
     family = socket.AF_INET if target.address.version == 4 else socket.AF_INET6
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
         raise DialFailed(failure_of(error).code) from error
     try:

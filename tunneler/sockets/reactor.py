@@ -40,6 +40,7 @@ class Reactor:
         self._ready: dict[int, Ready] = {}
         self._at_end: list[Callable[[], None]] = []
         self._in_turn = False
+        self._gone: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -52,9 +53,17 @@ class Reactor:
         self._epoll.modify(fd, mask)
 
     def unregister(self, fd: int) -> None:
-        """Stop watching; before the socket is closed, or its number may already be another's."""
-        del self._ready[fd]
+        """Stop watching a socket that stays open."""
+        self.forget(fd)
         self._epoll.unregister(fd)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching a socket that is closed next, which is all that the kernel needs (epoll(7)).
+
+        Before it is closed, or its number may already be another's.
+        """
+        del self._ready[fd]
+        self._gone.add(fd)
 
     def at_turn_end(self, callback: Callable[[], None]) -> None:
         """Call back when the events of this turn have been served; outside a turn, as soon as possible."""
@@ -82,12 +91,15 @@ class Reactor:
 
     def _turn(self) -> None:
         self._in_turn = True
+        ready, gone = self._ready, self._gone
+        gone.clear()
         try:
             for fd, events in self._epoll.poll(0, EVENTS_PER_TURN):
-                # An earlier callback of this turn may have closed this socket.
-                ready = self._ready.get(fd)
-                if ready is not None:
-                    ready(events)
+                # An earlier callback of this turn may have closed this socket, and its number
+                # may be a new one's.
+                callback = ready.get(fd)
+                if callback is not None and fd not in gone:
+                    callback(events)
             self._end_turn()
         finally:
             self._in_turn = False

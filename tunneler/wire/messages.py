@@ -7,9 +7,9 @@ bytes, a kind nobody knows) stops here, as a :class:`LinkFault`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, singledispatch
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Final
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Final
 
 from tunneler.addresses import (
     CONNECTION_ID_BYTES,
@@ -18,6 +18,7 @@ from tunneler.addresses import (
     Identity,
     Network,
     Route,
+    address_of,
 )
 from tunneler.errors import Code, LinkFault
 from tunneler.protocol.frames import (
@@ -46,18 +47,21 @@ MAX_NAME = 64
 MAX_CACHED_PARTIES = 1024
 """Every OPEN and OPEN_RESULT names a party, and there are few."""
 
+_CODES: Final = {int(code): code for code in Code}
+
 MAX_ROUTES = 4096
 """Routes in one frame; what a server accepts of a proxy is configured, and lower."""
 
 
-@singledispatch
 def message_of_frame(frame: Frame) -> pb.Frame:
     """The protobuf message of any frame."""
-    raise TypeError(f"{frame!r} is not a frame")
+    write = _WRITERS.get(type(frame))
+    if write is None:
+        raise TypeError(f"{frame!r} is not a frame")
+    return write(frame)
 
 
-@message_of_frame.register
-def _(frame: Open) -> pb.Frame:
+def _write_open(frame: Open) -> pb.Frame:
     body = pb.Open(
         source=_message_of_endpoint(frame.source),
         destination=_message_of_endpoint(frame.destination),
@@ -67,8 +71,7 @@ def _(frame: Open) -> pb.Frame:
     return pb.Frame(connection=frame.connection, kind=pb.OPEN, limit=frame.limit, open=body)
 
 
-@message_of_frame.register
-def _(frame: OpenResult) -> pb.Frame:
+def _write_open_result(frame: OpenResult) -> pb.Frame:
     body = pb.OpenResult(proxy=_message_of_party(frame.proxy))
     return pb.Frame(
         connection=frame.connection,
@@ -79,56 +82,62 @@ def _(frame: OpenResult) -> pb.Frame:
     )
 
 
-@message_of_frame.register
-def _(frame: Data) -> pb.Frame:
+def _write_data(frame: Data) -> pb.Frame:
     return pb.Frame(connection=frame.connection, kind=pb.DATA, offset=frame.offset, payload=frame.payload)
 
 
-@message_of_frame.register
-def _(frame: Fin) -> pb.Frame:
+def _write_fin(frame: Fin) -> pb.Frame:
     return pb.Frame(connection=frame.connection, kind=pb.FIN, offset=frame.offset)
 
 
-@message_of_frame.register
-def _(frame: Ack) -> pb.Frame:
+def _write_ack(frame: Ack) -> pb.Frame:
     return pb.Frame(connection=frame.connection, kind=pb.ACK, offset=frame.offset, limit=frame.limit)
 
 
-@message_of_frame.register
-def _(frame: Reset) -> pb.Frame:
+def _write_reset(frame: Reset) -> pb.Frame:
     return pb.Frame(connection=frame.connection, kind=pb.RESET, code=frame.code.name)
 
 
-@message_of_frame.register
-def _(frame: Hello) -> pb.Frame:
+def _write_hello(frame: Hello) -> pb.Frame:
     return pb.Frame(kind=pb.HELLO, hello=pb.Hello(version=frame.version, instance=frame.instance))
 
 
-@message_of_frame.register
-def _(frame: Routes) -> pb.Frame:
+def _write_routes(frame: Routes) -> pb.Frame:
     routes = pb.Routes(group=frame.group, routes=map(_message_of_route, frame.routes))
     return pb.Frame(kind=pb.ROUTES, routes=routes)
 
 
-@message_of_frame.register
-def _(frame: RoutesResult) -> pb.Frame:
+def _write_routes_result(frame: RoutesResult) -> pb.Frame:
     result = pb.RoutesResult(conflicts=map(_message_of_route, frame.conflicts))
     return pb.Frame(kind=pb.ROUTES_RESULT, routes_result=result)
 
 
-@message_of_frame.register
-def _(frame: Heartbeat) -> pb.Frame:
+def _write_heartbeat(frame: Heartbeat) -> pb.Frame:
     return pb.Frame(kind=pb.HEARTBEAT)
 
 
-@message_of_frame.register
-def _(frame: Drain) -> pb.Frame:
+def _write_drain(frame: Drain) -> pb.Frame:
     return pb.Frame(kind=pb.DRAIN)
 
 
-@message_of_frame.register
-def _(frame: Bye) -> pb.Frame:
+def _write_bye(frame: Bye) -> pb.Frame:
     return pb.Frame(kind=pb.BYE, code=frame.code.name)
+
+
+_WRITERS: Final[dict[type, Callable[[Any], pb.Frame]]] = {
+    Open: _write_open,
+    OpenResult: _write_open_result,
+    Data: _write_data,
+    Fin: _write_fin,
+    Ack: _write_ack,
+    Reset: _write_reset,
+    Hello: _write_hello,
+    Routes: _write_routes,
+    RoutesResult: _write_routes_result,
+    Heartbeat: _write_heartbeat,
+    Drain: _write_drain,
+    Bye: _write_bye,
+}
 
 
 def _message_of_endpoint(endpoint: Endpoint) -> pb.Address:
@@ -247,14 +256,16 @@ def _bounded(offset: int) -> int:
 
 
 def _code(message: pb.Frame) -> Code:
-    return Code(message.code)
+    code = _CODES.get(message.code)
+    if code is None:
+        raise ValueError(f"{message.code} is not a code")
+    return code
 
 
 def _endpoint(message: pb.Address) -> Endpoint:
     if not 0 < message.port < 65536:
         raise ValueError(f"port {message.port}")
-    packed = message.ip
-    return Endpoint(IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed), message.port)
+    return Endpoint(address_of(message.ip), message.port)
 
 
 def _name(text: str) -> str:

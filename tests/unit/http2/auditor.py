@@ -29,6 +29,7 @@ class Auditor:
         self._window = DEFAULT_WINDOW
         self._windows: dict[int, int] = {}
         self._ended: set[int] = set()
+        self._unacknowledged: list[bytes] = []
 
     def got(self, data: bytes) -> None:
         """Take note of what arrived; frames count once they are whole."""
@@ -58,15 +59,7 @@ class Auditor:
 
     def _learn(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == frames.SETTINGS and not flags & frames.ACK:
-            for identifier, value in frames.SETTING.iter_unpack(payload):
-                if identifier == MAX_FRAME_SIZE:
-                    self._frame_size = value
-                elif identifier == INITIAL_WINDOW_SIZE:
-                    self._windows = {
-                        number: window + value - self._initial_window
-                        for number, window in self._windows.items()
-                    }
-                    self._initial_window = value
+            self._unacknowledged.append(payload)
         elif kind == frames.WINDOW_UPDATE:
             (increment,) = frames.U32.unpack(payload)
             if not stream:
@@ -76,12 +69,23 @@ class Auditor:
         elif kind == frames.HEADERS:
             self._windows.setdefault(stream, self._initial_window)
 
+    def _apply(self, settings: bytes) -> None:
+        for identifier, value in frames.SETTING.iter_unpack(settings):
+            if identifier == MAX_FRAME_SIZE:
+                self._frame_size = value
+            elif identifier == INITIAL_WINDOW_SIZE:
+                for number in self._windows:
+                    self._windows[number] += value - self._initial_window
+                self._initial_window = value
+
     def _check(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         assert len(payload) <= self._frame_size
         assert 0 <= stream <= MAX_STREAM
         if kind in (frames.DATA, frames.HEADERS):
             assert stream not in self._ended, "more after the end"
-        if kind == frames.HEADERS:
+        if kind == frames.SETTINGS and flags & frames.ACK:
+            self._apply(self._unacknowledged.pop(0))  # from here on: RFC 9113 section 6.5.3
+        elif kind == frames.HEADERS:
             assert self._decoder.decode(payload)
             self._windows.setdefault(stream, self._initial_window)
         elif kind == frames.DATA:

@@ -727,8 +727,16 @@ def test_our_ping() -> None:
     assert (ping.kind, ping.flags, len(ping.payload)) == (frames.PING, 0, 8)
 
 
-def interim(stream: int) -> bytes:
-    return headers(stream, [(":status", "103")])
+def with_a_lost_call(*, client_side: bool) -> Connection:
+    """The call 1, and the call 3, which we have reset."""
+    connection = called(client_side=client_side)
+    if client_side:
+        connection.request(PATH, "server", secure=True)
+    else:
+        receive(connection, headers(3, REQUEST))
+    connection.reset(3)
+    connection.output.take()
+    return connection
 
 
 FLOODS = [
@@ -741,6 +749,7 @@ FLOODS = [
     ("unknown", frame(0xBE, 0, 0, bytes(9)), limits.IDLE_FRAMES),
     ("empty DATA", frame(frames.DATA, 0, 1), limits.IDLE_FRAMES),
     ("DATA that is all padding", frame(frames.DATA, 8, 1, b"\x04" + bytes(4)), limits.IDLE_FRAMES),
+    ("late field lists", headers(3, [("x", "y")], ends=True), limits.IDLE_FRAMES),
     ("WINDOW_UPDATE", frames.window_update(1, 1), limits.WINDOW_UPDATES),
 ]
 
@@ -749,6 +758,8 @@ FLOODS = [
 @pytest.mark.parametrize("client_side", [True, False])
 def test_floods(client_side: bool, name: str, one: bytes, frequency: limits.Frequency) -> None:
     connection = called(client_side=client_side)
+    if name == "late field lists":
+        connection = with_a_lost_call(client_side=client_side)
     spent = 2 if one[3] == frames.SETTINGS else 0  # by the greeting
     for _ in range(int(frequency.burst) - spent):
         receive(connection, one)
@@ -758,10 +769,19 @@ def test_floods(client_side: bool, name: str, one: bytes, frequency: limits.Freq
 
 @pytest.mark.parametrize(("name", "one", "frequency"), FLOODS)
 def test_what_may_go_on_for_ever(name: str, one: bytes, frequency: limits.Frequency) -> None:
-    connection = called(client_side=False)
+    connection = with_a_lost_call(client_side=False)
     for number in range(5000):
         receive(connection, one, now=number / frequency.per_second)
         connection.output.take()
+
+
+def test_interim_responses_for_ever() -> None:
+    connection = greeted(client_side=True)
+    connection.request(PATH, "server", secure=True)
+    interim = headers(1, [(":status", "103")])
+    for _ in range(int(limits.IDLE_FRAMES.burst)):
+        assert receive(connection, interim) == []
+    fails(connection, interim, CALM)
 
 
 def test_rapid_reset() -> None:

@@ -79,41 +79,6 @@ class TestReceived:
             made.count_content(length, last=last)
 
 
-class TestWholeMessage:
-    """The short way takes a message only where the long way would have nothing to say."""
-
-    def test_taken(self) -> None:
-        made = stream()
-        assert made.takes_message(105, 100)
-        assert (made.receive_window, made.owed) == (WINDOW - 105, 105)
-
-    @pytest.mark.parametrize(
-        ("attribute", "value"),
-        [("remote_ended", True), ("head_received", False), ("content_left", 1000), ("receive_window", 104)],
-    )
-    def test_left(self, attribute: str, value: object) -> None:
-        made = stream()
-        setattr(made, attribute, value)
-        before = made.receive_window
-        assert not made.takes_message(105, 100)
-        assert (made.receive_window, made.owed) == (before, 0)
-
-    def test_as_much_as_there_is_window(self) -> None:
-        made = stream()
-        made.receive_window = 105
-        assert made.takes_message(105, 100)
-
-    def test_too_large(self) -> None:
-        made = stream()
-        assert made.takes_message(LIMIT + 5, LIMIT)
-        assert not made.takes_message(LIMIT + 6, LIMIT + 1)
-
-    def test_in_the_middle_of_another(self) -> None:
-        made = stream()
-        assert list(made.messages.read(memoryview(b"\0"))) == []
-        assert not made.takes_message(105, 100)
-
-
 class TestSent:
     def test_widen(self) -> None:
         made = stream(10)

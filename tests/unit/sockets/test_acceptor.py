@@ -29,7 +29,11 @@ class Listening:
         self.accepted: list[socket.socket] = []
         self.reactor = Reactor()
         self.reactor.open()
-        self.acceptor = Acceptor(self.sock, self.reactor, self.accepted.append, unexpected)
+        self.acceptor = Acceptor(self.sock, self.reactor, self._take, unexpected)
+
+    def _take(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+        assert sock.getpeername()[:2] == peer
+        self.accepted.append(sock)
 
     def close(self) -> None:
         self.acceptor.close()
@@ -114,7 +118,7 @@ async def test_pauses_when_the_kernel_has_no_more(number: int) -> None:
         reports.append({"event": event, **fields})
 
     with Reactor() as reactor:
-        acceptor = Acceptor(failing, reactor, accepted.append, report)  # type: ignore[arg-type]
+        acceptor = Acceptor(failing, reactor, lambda sock, _: accepted.append(sock), report)  # type: ignore[arg-type]
         with socket.create_connection(sock.getsockname()):
             await until(lambda: failing.calls == 1)
             await asyncio.sleep(0.05)
@@ -136,7 +140,7 @@ async def test_a_connection_that_is_gone_again_is_passed_over() -> None:
     failing = Failing(sock, errno.ECONNABORTED, times=3)
     accepted: list[socket.socket] = []
     with Reactor() as reactor:
-        acceptor = Acceptor(failing, reactor, accepted.append, unexpected)  # type: ignore[arg-type]
+        acceptor = Acceptor(failing, reactor, lambda sock, _: accepted.append(sock), unexpected)  # type: ignore[arg-type]
         with socket.create_connection(sock.getsockname()):
             await until(lambda: accepted)
         accepted[0].close()
@@ -147,7 +151,7 @@ async def test_close_while_paused() -> None:
     sock = listen("127.0.0.1", 0)
     failing = Failing(sock, errno.EMFILE, times=1)
     with Reactor() as reactor:
-        acceptor = Acceptor(failing, reactor, lambda _: None, lambda _, **__: None)  # type: ignore[arg-type]
+        acceptor = Acceptor(failing, reactor, lambda *_: None, lambda _, **__: None)  # type: ignore[arg-type]
         with socket.create_connection(sock.getsockname()):
             await until(lambda: failing.calls == 1)
             acceptor.close()

@@ -100,7 +100,6 @@ def test_dial_without_descriptors() -> None:
 def test_prepare() -> None:
     with socket.socket() as sock:
         prepare(sock, Keepalive())
-        assert not sock.getblocking()
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60

@@ -139,7 +139,7 @@ class Carrier:
         self.state = State.CLOSED
         self.closed = True
         self._talking = False
-        self._reactor.unregister(self._sock.fileno())
+        self._reactor.forget(self._sock.fileno())
         self._sock.close()
         self._owner.carrier_closed(self._error or error)
 

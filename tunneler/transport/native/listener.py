@@ -56,7 +56,7 @@ class NativeListener:
             self._context()  # unusable material is found now, not by the first peer
         house = House(self._security, attach, unary, self._report, self._admitted, self._left)
         acceptors = [
-            Acceptor(sock, self._reactor, lambda sock: self._accepted(sock, house), self._report)
+            Acceptor(sock, self._reactor, lambda sock, peer: self._accepted(sock, peer, house), self._report)
             for sock in _sockets(listening)
         ]
         self._tick(acceptors)
@@ -70,8 +70,8 @@ class NativeListener:
             finally:
                 self._timer.cancel()
 
-    def _accepted(self, sock: socket.socket, house: House) -> None:
-        address = _address_of(sock)
+    def _accepted(self, sock: socket.socket, peer: tuple[str, int], house: House) -> None:
+        address = str(HostPort(peer[0].removeprefix("::ffff:"), peer[1]))
         if len(self._guests) - len(self._strangers) >= self._max_guests:
             self._report("peer_turned_away", address=address, reason="limits.max_links reached")
             sock.close()
@@ -136,12 +136,3 @@ def _sockets(listening: Listening) -> list[socket.socket]:
         sockets = [opened.enter_context(listen(host, listening.port)) for host in hosts]
         opened.pop_all()
         return sockets
-
-
-def _address_of(sock: socket.socket) -> str:
-    """The peer's address, for people; the peer may be gone already."""
-    try:
-        host, port = sock.getpeername()[:2]
-    except OSError:
-        return "unknown"
-    return str(HostPort(host.removeprefix("::ffff:"), port))
