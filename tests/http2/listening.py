@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,12 +30,15 @@ from tests.loopback.trio import HOST, free_port
 from tunneler.addresses import HostPort
 from tunneler.pki.identity import identity_of_certificate
 from tunneler.roles.health import health_calls
+from tunneler.sockets.acceptor import listen
 from tunneler.sockets.reactor import Reactor
 from tunneler.transport.native.listener import NativeListener
 from tunneler.transport.seam import BatchStream, Security
 
 HONEST_SIZES = (1, 100, 16_379, 70_000, 5, 300_000, 20_000)
 """Bytes of the messages that honest links send, over and over."""
+
+MAX_GUESTS = 10_000
 
 MUCH = b"much, please"
 MEBIBYTE = bytes(1 << 20)
@@ -119,15 +123,22 @@ class Place:
 
 
 @asynccontextmanager
-async def listening(pki: Path | None, max_guests: int = 10_000) -> AsyncIterator[Place]:
-    """A native listener on loopback; plaintext without certificates."""
+async def listening(pki: Path | None, *, send_buffer: int = 0) -> AsyncIterator[Place]:
+    """A native listener on loopback; plaintext without certificates.
+
+    Args:
+        send_buffer: bytes that the kernel may hold unsent for each peer; 0 for as many as it likes.
+    """
     place = Place(HostPort(HOST, free_port()), pki)
     security = Security(Material(pki, "server") if pki else None, identity_of_certificate)
     calls = health_calls(lambda: place.draining)
     with Reactor() as reactor:
-        listener = NativeListener(security, reactor, max_guests, place.report)
+        listener = NativeListener(security, reactor, MAX_GUESTS, place.report)
         place.watched = lambda: len(reactor)
-        async with listener.serve(place.address, place.attach, calls):
+        sock = listen(*place.address)
+        if send_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)  # accepted ones inherit it
+        async with listener.serve([sock], place.attach, calls):
             yield place
         assert len(reactor) == 0
 

@@ -262,9 +262,7 @@ async def test_content_that_looks_like_a_frame(certificates: Path | None) -> Non
         await until(lambda: place.links[0].batches == [b"outer"])
         await peer.send(whole[begun:][: len(looks)])
         for _ in range(4):
-            await asyncio.sleep(
-                0
-            )  # so that it is a read of its own; nothing comes of it that could be awaited
+            await asyncio.sleep(0)  # a read of its own; nothing comes of it that could be awaited
         await peer.send(whole[begun + len(looks) :])
         await until(lambda: len(place.links[0].batches) == 2)
         assert place.links[0].batches.pop() == looks[5:].ljust(655_360, b".")

@@ -182,7 +182,7 @@ async def test_answers_that_nobody_reads() -> None:
         streams = range(1 + 8 * number, 9 + 8 * number, 2)
         return b"".join(headers(at, request()) + data(at, check("x"), end=True) for at in streams)
 
-    async with listening(None) as place, undisturbed(place), AsyncExitStack() as stack:
+    async with listening(None, send_buffer=4096) as place, undisturbed(place), AsyncExitStack() as stack:
         peer = stack.enter_context(await RawPeer.connect(place.address, receive_buffer=2048))
         await peer.start()
         before = resident()
@@ -194,7 +194,7 @@ async def test_answers_that_nobody_reads() -> None:
                     await asyncio.sleep(0)  # more than eight at once would be refused
 
         async with background(ask()) as (asking,):
-            await until(lambda: asking.done(), 20)
+            await until(asking.done, 20)
         assert resident() - before < 16 * MEBIBYTE
         assert await peer.goaway() in (Error.ENHANCE_YOUR_CALM, None)
 

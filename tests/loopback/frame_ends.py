@@ -107,7 +107,9 @@ class TalkingEnd:
         frames: for each connection to send.
     """
 
-    def __init__(self, role: Role, stream: BatchStream, reactor: Reactor, connections: int, frames: int) -> None:
+    def __init__(
+        self, role: Role, stream: BatchStream, reactor: Reactor, connections: int, frames: int
+    ) -> None:
         self._upwards = role is Role.CLIENT
         self._frames = frames
         self._to_come = iter(range(connections))
@@ -277,9 +279,7 @@ async def run(role: Role, server: HostPort, pki: Path, connections: int, frames:
 def main() -> None:
     role, server, pki, connections, frames = sys.argv[1:]
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        tally = runner.run(
-            run(Role(role), HostPort.parse(server), Path(pki), int(connections), int(frames))
-        )
+        tally = runner.run(run(Role(role), HostPort.parse(server), Path(pki), int(connections), int(frames)))
     json.dump(tally._asdict(), sys.stdout)
 
 

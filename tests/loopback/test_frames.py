@@ -15,10 +15,11 @@ import pytest
 from tests.loopback.running import until
 from tests.loopback.trio import HOST, members, stage
 
-FRAMES = int(os.environ.get("TUNNELER_TEST_FRAMES", "2000000"))
-"""DATA frames that are to arrive, both directions together."""
+FRAMES = int(os.environ.get("TUNNELER_TEST_FRAMES", "200000"))
+"""DATA frames that are to be sent, both directions together; docs/performance.md has the figures of two million."""
 CONNECTIONS = 400
-SECONDS = 300.0
+SECONDS = 60.0 + FRAMES / 1000
+"""Patience, on a machine that has something else to do."""
 
 
 def talking(role: str, port: int, pki: Path) -> subprocess.Popen[bytes]:
@@ -52,9 +53,13 @@ async def test_every_frame_arrives_once_and_unaltered(pki: Path) -> None:
         assert not relayed.connections
     print(f"client: {up}\nproxy: {down}")
     assert up["faults"] == down["faults"] == []
-    received = up["frames_received"] + down["frames_received"]
-    print(f"{received} frames, {(up['bytes_received'] + down['bytes_received']) / 1e9:.2f} GB in {seconds:.1f} s")
-    print(f"{received / seconds:.0f} frames a second")
+    assert up["frames_sent"] + down["frames_sent"] >= FRAMES
     assert up["bytes_sent"] == down["bytes_received"]
     assert down["bytes_sent"] == up["bytes_received"]
-    assert received >= FRAMES
+    # The server joins neighbours while a link is congested: bytes are exact, frames may become fewer.
+    received = up["frames_received"] + down["frames_received"]
+    assert FRAMES / 2 < received <= up["frames_sent"] + down["frames_sent"]
+    size = up["bytes_received"] + down["bytes_received"]
+    print(
+        f"{received} frames, {size / 1e9:.2f} GB in {seconds:.1f} s: {received / seconds:.0f} frames a second"
+    )

@@ -134,3 +134,32 @@ async def test_closing_ends_the_calls(pair: tuple[socket.socket, socket.socket])
     far.send(b"x")
     await turns()
     assert calls == []
+
+
+async def test_a_new_socket_does_not_get_the_events_of_the_one_whose_number_it_has() -> None:
+    """Two sockets are ready in one turn; serving the first closes the other, and opens a new one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, Reactor() as reactor:
+        near = [socket.create_connection(listener.getsockname()) for _ in range(2)]
+        far = [listener.accept()[0] for _ in range(2)]
+        served: list[str] = []
+        replaced: list[socket.socket] = []
+
+        def serve(index: int) -> None:
+            served.append("old")
+            other = near[1 - index]
+            number = other.fileno()
+            reactor.forget(number)
+            other.close()
+            replaced.append(socket.socket(type=socket.SOCK_DGRAM))  # never ready for this mask
+            assert replaced[0].fileno() == number
+            reactor.register(number, 0, lambda _: served.append("new"))
+            reactor.unregister(near[index].fileno())
+
+        for index, sock in enumerate(near):
+            far[index].send(b"x")
+            reactor.register(sock.fileno(), READ, lambda _, index=index: serve(index))  # type: ignore[misc]
+        await until(lambda: served)
+        assert served == ["old"]
+        reactor.unregister(replaced[0].fileno())
+        for sock in (*near, *far, *replaced):
+            sock.close()
