@@ -54,13 +54,15 @@ class Echo:
     def __init__(self, stream: BatchStream) -> None:
         self.stream = stream
         self.batches: list[bytes] = []
+        self.remembers = True
         self.waiting: list[bytes] = []
         self.closed = False
         self.error: Exception | None = None
 
     def batch_received(self, batch: bytes) -> None:
         assert not self.closed
-        self.batches.append(batch)
+        if self.remembers:
+            self.batches.append(batch)
         self.waiting.append(MEBIBYTE if batch == MUCH else batch)
         self._send_next()
 
@@ -203,6 +205,8 @@ async def undisturbed(place: Place) -> AsyncIterator[HonestLink]:
         link = HonestLink(peer)
         async with background(link.run()) as (task,):
             await until(lambda: task.done() or link.rounds >= 1)
+            place.links[-1].remembers = False  # it is looked at by the link, and there may be much of it
+            place.links[-1].batches.clear()
             yield link
             reached = link.rounds
             await until(lambda: task.done() or link.rounds >= reached + 2, PATIENCE)
