@@ -22,8 +22,10 @@ MAX_PAYLOAD = 256 * 1024
 """Bytes in one :class:`Data`, at most: large enough that the cost of a frame disappears in bulk
 transfer, small enough that taking connections in turn means something."""
 
-MAX_BATCH = 1024 * 1024
-"""Bytes of frames after which a batch is closed; the last frame may exceed it."""
+MAX_BATCH = 512 * 1024
+"""Bytes of frames after which a batch is closed; the last frame may exceed it. A batch exists in
+several copies on its way through TLS: twice the size made no transfer faster, and every role
+6 MiB larger (docs/performance.md)."""
 
 MAX_BATCH_ACCEPTED = 4 * 1024 * 1024
 """Bytes of a batch above which the peer has broken the protocol."""

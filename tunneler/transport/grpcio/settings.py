@@ -23,7 +23,7 @@ a call, one in two hours (doc/keepalive.md). The third PING that comes earlier e
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_BATCH_ACCEPTED),
     ("grpc.max_send_message_length", MAX_BATCH_ACCEPTED),
-    # A batch of a megabyte in one HTTP/2 frame of the largest size, not in 64 of 16 KiB.
+    # A full batch in one HTTP/2 frame, not in dozens of 16 KiB.
     ("grpc.http2.max_frame_size", 16_777_215),
     # Receive window of a stream: room for the batches in flight on a fast path.
     ("grpc.http2.lookahead_bytes", 8 * 1024 * 1024),
