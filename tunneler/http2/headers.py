@@ -14,7 +14,7 @@ from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 
 from tunneler.http2.codes import ErrorCode, Http2Error, StreamError
-from tunneler.http2.limits import MAX_HEADER_LIST
+from tunneler.http2.limits import MAX_HEADER_LIST, MAX_TABLE_CHANGES
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -23,6 +23,11 @@ _NAME: Final = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+")
 
 _VALUE: Final = re.compile(rb"(?![ \t])[^\x00\r\n]*(?<![ \t])", re.DOTALL)
 """Neither NUL, CR nor LF, nor white space around: section 8.2.1."""
+
+_TABLE_CHANGES: Final = re.compile(
+    rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f]){%d}" % (MAX_TABLE_CHANGES + 1), re.DOTALL
+)
+"""More of them than there may be: RFC 7541 section 6.3."""
 
 _OF_THE_CONNECTION: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
@@ -54,6 +59,8 @@ class HeaderCodec:
         Raises:
             Http2Error: it cannot be read, so the tables no longer agree; or the list is too long.
         """
+        if _TABLE_CHANGES.match(block):
+            raise Http2Error("too many changes of the header table", ErrorCode.ENHANCE_YOUR_CALM)
         try:
             return [(field[0], field[1]) for field in self._decoder.decode(block, raw=True)]
         except OversizedHeaderListError as error:

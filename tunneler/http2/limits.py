@@ -21,6 +21,10 @@ MAX_HEADER_LIST: Final = 16 * 1024
 MAX_CONTINUATIONS: Final = 8
 """CONTINUATION frames of one block: two of the smallest frame size already hold the largest block."""
 
+MAX_TABLE_CHANGES: Final = 50
+"""Changes of the header table's size that a block may begin with. Two are all it takes (RFC 7541
+section 4.2); some encoders repeat each that SETTINGS made. A block of nothing else is 16384."""
+
 MAX_CONTROL_FRAME: Final = MAX_HEADER_LIST + 256
 """Payload of any frame but DATA: the largest block, with its padding."""
 
@@ -88,5 +92,5 @@ class Rate:
             )
 
     def earn(self, number: int) -> None:
-        """Allow so many more, up to the burst."""
-        self._allowed = min(self._allowed + number, self._frequency.burst)
+        """Allow so many more; :meth:`count` sees to it that they are no more than the burst."""
+        self._allowed += number

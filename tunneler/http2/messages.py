@@ -41,7 +41,6 @@ class MessageReader:
             if len(self.held) == self._wanted:
                 message = bytes(memoryview(self.held)[_PREFIX_BYTES:])
                 self.held = bytearray()
-                self._wanted = _PREFIX_BYTES
                 yield message
         while end - position >= _PREFIX_BYTES:
             start = position + _PREFIX_BYTES

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 from tunneler.addresses import HostPort, Role
 from tunneler.errors import TransportError
@@ -16,6 +19,9 @@ from tunneler.transport.native.channel import Channel, PlainChannel, TlsChannel
 from tunneler.transport.native.contexts import context_source
 from tunneler.transport.native.link import Link
 from tunneler.transport.seam import METHODS, Attach, Security
+
+Found = tuple[int, int, int, str, Any]
+"""One of getaddrinfo's answers; what the address looks like depends on the family."""
 
 
 class NativeDialer:
@@ -72,13 +78,8 @@ async def _connect(server: HostPort) -> socket.socket:
         TransportError: the name is unknown, or none answers.
     """
     loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
-        raise TransportError(f"{server}: {reason}; is the name right?") from error
     failure: OSError | None = None
-    for family, kind, protocol, _, address in found:
+    for family, kind, protocol, _, address in await _addresses(server):
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)
@@ -94,3 +95,16 @@ async def _connect(server: HostPort) -> socket.socket:
     # The loop's own text says "Connect call failed", and not why.
     complaint = os.strerror(failure.errno or 0) if failure else "no address"
     raise TransportError(f"{server}: {complaint}; is the server running there?") from failure
+
+
+async def _addresses(server: HostPort) -> Sequence[Found]:
+    """Raises TransportError: the name is unknown."""
+    with suppress(socket.gaierror, UnicodeError):  # an address needs no look-up, nor threads for one
+        return socket.getaddrinfo(
+            server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    try:
+        return await asyncio.get_running_loop().getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
+        raise TransportError(f"{server}: {reason}; is the name right?") from error
