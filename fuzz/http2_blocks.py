@@ -54,4 +54,8 @@ BLOCKS: Final = [
     b"\x20",  # a table of no bytes
     b"\x3f\xe1\x1f",  # and of 4096 again
     b"\xff\xff\xff\xff\xff\xff\xff",  # an index beyond all bounds
+    literal([(b"x", b"v" * 126)] * 120),  # a list that is too large
+    literal([(b"x", b"v" * 126)] * 130),  # and a block
+    literal([(b":status", b"404")]) + b"\xbe" * 200,  # a small block of a large list
+    b"\x20" * 100,  # changes of the table alone
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fuzz.http2_blocks import BLOCKS, FIELDS, literal
-from fuzz.steps import Step, pack
+from fuzz.steps import LONGEST, Step, pack
 from tunneler.http2 import frames
 from tunneler.http2.frames import MESSAGE_PREFIX
 from tunneler.http2.grpc import RESPONSE_FIELDS, request_fields
@@ -30,7 +30,7 @@ def _fields(name: str, flags: int, stream: int, parts: int = 1) -> Step:
 
 def _raw(*written: bytes) -> list[Step]:
     whole = b"".join(written)
-    return [Step(0, whole[start : start + 255]) for start in range(0, len(whole), 255)]
+    return [Step(0, whole[start : start + LONGEST]) for start in range(0, len(whole), LONGEST)]
 
 
 TAKE: Final = _step(6, 0)
@@ -84,6 +84,19 @@ _SCRIPTS: Final[dict[str, tuple[int, list[Step]]]] = {
         _OPEN_SERVER,
         [_step(1, frames.PING, 1, 0, 0, *bytes(8)), _step(7, 40), _step(6, 99), _step(7, 40)],
     ),
+    "many-faults": (
+        _OPEN_SERVER,
+        [_step(5, 5, 1), *[_fields("request-malformed", 4, 2 * place + 129) for place in range(64)]],
+    ),
+    "not-read": (_OPEN_SERVER, [_step(1, 6, 0, 0, 0, *range(8)), *[_step(7, 48), _step(6, 255, 1)] * 24]),
+    "no-grpc": (_OPEN_CLIENT, [_step(5, 0), _fields("response-missing", 4, 3)]),
+    "ended-first": (_OPEN_CLIENT, [_step(5, 4, 1), _fields("trailers", _ENDS, 1), TAKE]),
+    "half-closed-first": (_OPEN_SERVER, [_step(3, 1, 1), _step(5, 4, 1), TAKE]),
+    "large-control": (_OPEN_SERVER, [_step(1, frames.SETTINGS, 0, 0, 127, *bytes(150))]),
+    "large-lists": (_OPEN_SERVER, [_fields("request", 4, 3), _step(2, len(BLOCKS) - 4, 4, 1, 2)]),
+    "large-blocks": (_OPEN_SERVER, [_step(2, len(BLOCKS) - 3, 4, 1, 2)]),
+    "list-of-kept": (_OPEN_SERVER, [_step(2, len(FIELDS), 4, 1), _step(2, len(BLOCKS) - 2, 4, 1)]),
+    "table-changes": (_OPEN_SERVER, [_step(2, len(BLOCKS) - 1, 4, 1)]),
     "lists": (_GREETED, [_step(2, which, 5, 2 * place + 1, 0) for place, which in enumerate(range(8))]),
 }
 
@@ -115,7 +128,10 @@ def header_seeds() -> dict[str, bytes]:
         seeds[f"list-{name}"] = pack([Step(1, lines)])
         seeds[f"kept-{name}"] = pack([Step(0, literal(fields, indexed=True))])
     for number, block in enumerate(BLOCKS[len(FIELDS) :]):
-        seeds[f"table-{number}"] = pack([Step(0, block)])
+        if len(block) <= LONGEST:
+            seeds[f"table-{number}"] = pack([Step(0, block)])
+    kept = literal([(b"x", b"v" * 126)], indexed=True)
+    seeds["too-large"] = pack([Step(0, kept), Step(0, b"\xbe" * 120)])
     return seeds
 
 
@@ -124,10 +140,10 @@ def batch_seeds(batches: dict[str, bytes]) -> dict[str, bytes]:
     cuts = bytes((3, 1, 7, 200, 0, 0, 0, 0))
     seeds: dict[str, bytes] = {}
     for name, batch in batches.items():
-        if len(batch) <= 255:
+        if len(batch) <= LONGEST:
             seeds[name] = cuts + pack([Step(0, batch)])
             seeds[f"{name}-halves"] = cuts + pack([Step(2, batch[:9]), Step(0, batch[9:])])
-    seeds["several"] = cuts + pack([Step(0, batch) for batch in batches.values() if len(batch) <= 255])
+    seeds["several"] = cuts + pack([Step(0, batch) for batch in batches.values() if len(batch) <= LONGEST])
     seeds["compressed"] = cuts + pack([Step(0, b""), Step(3, b"\x01" + bytes(9))])
     seeds["too-large"] = cuts + pack([Step(0, b"x"), Step(3, MESSAGE_PREFIX.pack(0, 601))])
     return seeds

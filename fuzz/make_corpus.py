@@ -1,7 +1,7 @@
 """Write a small seed corpus for each target: ``make_corpus.py DIRECTORY``.
 
-The seeds are real batches of the codec and real frames, so they follow the protocol. What a long
-search has added to them is kept, minimised, in ``fuzz/corpus``.
+The seeds are real batches of the codec and real frames, so they follow the protocol. With them go
+the inputs that long searches have found (``fuzz/corpus``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from fuzz.http2_seeds import batch_seeds, frame_seeds, header_seeds
+from fuzz.keep_corpus import kept
 from tunneler.addresses import ConnectionId, Endpoint, Identity, Role, Route
 from tunneler.errors import Code
 from tunneler.protocol.frames import (
@@ -107,6 +108,8 @@ def main() -> None:
         (root / target).mkdir(parents=True, exist_ok=True)
         for name, content in inputs.items():
             (root / target / name).write_bytes(content)
+        for number, content in enumerate(kept(target)):
+            (root / target / f"kept-{number:04}").write_bytes(content)
 
 
 def _sent(batch: bytes) -> bytes:

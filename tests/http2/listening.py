@@ -125,17 +125,20 @@ class Place:
 
 
 @asynccontextmanager
-async def listening(pki: Path | None, *, send_buffer: int = 0) -> AsyncIterator[Place]:
+async def listening(
+    pki: Path | None, max_guests: int = MAX_GUESTS, *, send_buffer: int = 0
+) -> AsyncIterator[Place]:
     """A native listener on loopback; plaintext without certificates.
 
     Args:
+        max_guests: peers that have shaken hands, at once.
         send_buffer: bytes that the kernel may hold unsent for each peer; 0 for as many as it likes.
     """
     place = Place(HostPort(HOST, free_port()), pki)
     security = Security(Material(pki, "server") if pki else None, identity_of_certificate)
     calls = health_calls(lambda: place.draining)
     with Reactor() as reactor:
-        listener = NativeListener(security, reactor, MAX_GUESTS, place.report)
+        listener = NativeListener(security, reactor, max_guests, place.report)
         place.watched = lambda: len(reactor)
         sock = listen(*place.address)
         if send_buffer:

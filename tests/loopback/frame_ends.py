@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -142,7 +142,9 @@ class TalkingEnd:
 
     @property
     def tally(self) -> Tally:
-        return Tally(*self._counts, self._faults, round(time.monotonic() - self._started, 3))
+        frames_sent, bytes_sent, frames_received, bytes_received = self._counts
+        seconds = round(time.monotonic() - self._started, 3)
+        return Tally(frames_sent, bytes_sent, frames_received, bytes_received, self._faults, seconds)
 
     # From the driver.
 
@@ -157,7 +159,7 @@ class TalkingEnd:
         if isinstance(event, LinkOpened):
             self._started = time.monotonic()
             if self._upwards:
-                for number in [number for number, _ in zip(self._to_come, range(AT_ONCE), strict=False)]:
+                for number in list(islice(self._to_come, AT_ONCE)):
                     self._open(number)
             else:
                 self._outbox.put_control(Routes("proxy-1", (ROUTE,)))

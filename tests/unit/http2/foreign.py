@@ -17,9 +17,9 @@ from h2.events import (
     StreamReset,
     TrailersReceived,
 )
-from h2.settings import SettingCodes, Settings
+from h2.settings import SettingCodes
 
-from tunneler.http2.frames import MESSAGE_PREFIX
+from tunneler.http2.frames import HEAD, MESSAGE_PREFIX, PREFACE
 
 Fields = list[tuple[str, str]]
 
@@ -38,18 +38,15 @@ class Foreign:
         self, *, client_side: bool, window: int, frame_size: int, sizes: Iterator[int], padding: int | None
     ) -> None:
         self.h2 = H2Connection(H2Configuration(client_side=client_side, header_encoding=None))
-        self.h2.local_settings = Settings(
-            client=client_side,
-            initial_values={
-                SettingCodes.INITIAL_WINDOW_SIZE: window,
-                SettingCodes.MAX_FRAME_SIZE: frame_size,
-                SettingCodes.ENABLE_PUSH: 0,
-            },
-        )
         self.h2.initiate_connection()
+        # In a second frame, since h2 counts on what is in the first before we can know of it.
+        self.h2.update_settings(
+            {SettingCodes.INITIAL_WINDOW_SIZE: window, SettingCodes.MAX_FRAME_SIZE: frame_size}
+        )
         self.events: list[Event] = []
         self.fields: dict[int, list[dict[bytes, bytes]]] = {}
         self.content: dict[int, bytes] = {}
+        self._heard = bytearray()
         self._sizes = sizes
         self._padding = padding
         self._waiting: dict[int, bytearray] = {}
@@ -99,18 +96,27 @@ class Foreign:
     # What it hears.
 
     def hear(self, data: bytes) -> None:
-        for event in self.h2.receive_data(data):
+        """Frame by frame: h2 looks at its own limits only when a read begins."""
+        self._heard += data
+        if not self.h2.config.client_side and self._heard.startswith(PREFACE):
+            self.h2.receive_data(PREFACE)
+            del self._heard[: len(PREFACE)]
+        while len(self._heard) >= HEAD.size and not PREFACE.startswith(self._heard[: len(PREFACE)]):
+            high, low, *_ = HEAD.unpack_from(self._heard)
+            end = HEAD.size + (high << 16 | low)
+            if len(self._heard) < end:
+                return
+            self._hear_frame(bytes(self._heard[:end]))
+            del self._heard[:end]
+
+    def _hear_frame(self, frame: bytes) -> None:
+        for event in self.h2.receive_data(frame):
             self.events.append(event)
             match event:
                 case RequestReceived() | ResponseReceived() | TrailersReceived():
-                    assert event.stream_id is not None
-                    assert event.headers is not None
-                    fields = {bytes(name): bytes(value) for name, value in event.headers}  # type: ignore[arg-type]
+                    fields = {bytes(name): bytes(value) for name, value in event.headers}
                     self.fields.setdefault(event.stream_id, []).append(fields)
                 case DataReceived():
-                    assert event.stream_id is not None
-                    assert event.data is not None
-                    assert event.flow_controlled_length is not None
                     self.content[event.stream_id] = self.content.get(event.stream_id, b"") + event.data
                     self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 case StreamReset():

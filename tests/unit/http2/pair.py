@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hpack import Encoder
 
-from tests.unit.http2.reading import receive
+from tests.unit.http2.reading import receive, receive_all, taken
 from tunneler.http2 import frames
-from tunneler.http2.codes import Status
+from tunneler.http2.codes import ErrorCode, Http2Error, Status
 from tunneler.http2.connection import Connection
 from tunneler.http2.events import (
     CallEnded,
@@ -25,6 +26,8 @@ LIMIT = 100_000
 """Bytes of a message, here."""
 
 PATH = "/tunnel.Tunnel/ClientStream"
+
+PING = frames.frame(frames.PING, 0, 0, b"8 bytes.")
 
 Fields = list[tuple[str, str]]
 
@@ -71,6 +74,20 @@ def called(*, client_side: bool, settings: list[tuple[int, int]] | None = None) 
         connection.respond(1)
     connection.output.take()
     return connection
+
+
+def fails(connection: Connection, *hostile: bytes, code: ErrorCode) -> None:
+    """The peer loses the connection by the last of these, if not before."""
+    connection.output.take()
+    with pytest.raises(Http2Error) as caught:
+        receive_all(connection, hostile)
+    assert caught.value.code is code
+    assert str(caught.value).isprintable()
+    last = taken(connection)[-1]
+    assert last.kind == frames.GOAWAY, "nothing is said after GOAWAY"
+    assert int.from_bytes(last.payload[4:], "big") == code
+    assert receive(connection, PING) == []
+    assert taken(connection) == [], "what comes afterwards is not looked at"
 
 
 class Seen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from hpack import Decoder
@@ -64,3 +64,10 @@ def receive(connection: Connection, data: bytes, *, now: float = 0.0) -> list[Ev
         return connection.receive(memoryview(buffer), now)
     finally:
         buffer[:] = b"\xee" * len(buffer)
+
+
+def receive_all(connection: Connection, chunks: Iterable[bytes], *, pause: float = 0.0) -> list[Event]:
+    """Receive one after the other, with so many seconds between them."""
+    return [
+        event for place, chunk in enumerate(chunks) for event in receive(connection, chunk, now=place * pause)
+    ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tunneler.http2.codes import ErrorCode, Http2Error, StreamError
 from tunneler.http2.headers import Fields, HeaderCodec, check_request, check_response, check_trailers
-from tunneler.http2.limits import MAX_HEADER_LIST
+from tunneler.http2.limits import MAX_HEADER_LIST, MAX_TABLE_CHANGES
 from tunneler.http2.settings import DEFAULT_TABLE
 
 HEAD: Fields = [(b":method", b"POST"), (b":scheme", b"https"), (b":path", b"/")]
@@ -71,8 +71,19 @@ class TestCodec:
     def test_a_list_of_the_largest_size(self) -> None:
         fields = [("n" * 10, "v" * (MAX_HEADER_LIST - 42))]
         assert len(HeaderCodec().decode(Encoder().encode(fields))) == 1
+        fields = [("n" * 10, "v" * (MAX_HEADER_LIST - 41))]
         with pytest.raises(Http2Error, match="a field list of more than 16384 bytes") as caught:
-            HeaderCodec().decode(Encoder().encode([*fields, ("", "")]))
+            HeaderCodec().decode(Encoder().encode(fields))
+        assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
+
+    @pytest.mark.parametrize("change", [b"\x20", b"\x3e", b"\x3f\x00", b"\x3f\xe1\x1f"])
+    def test_changes_of_the_table(self, change: bytes) -> None:
+        """Each costs as much as a field does, and counts for nothing in a list's size."""
+        field = b"\x00\x01x\x01y"
+        block = change * MAX_TABLE_CHANGES + field
+        assert HeaderCodec().decode(block) == [(b"x", b"y")]
+        with pytest.raises(Http2Error, match="too many changes of the header table") as caught:
+            HeaderCodec().decode(change + block)
         assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
 
     def test_a_small_block_of_a_large_list(self) -> None:

@@ -78,6 +78,7 @@ class Guest:
         self._deadlines: dict[int, float] = {}
         self._admitted = False
         self._denied = False
+        self._leaving = False
         self._idle_since = clock()
         self._patience = FIRST_CALL_SECONDS
         self.carrier: Carrier
@@ -99,10 +100,14 @@ class Guest:
         self.carrier.tick(now)
 
     def leave(self) -> None:
-        """The house closes: what is open is cut off."""
-        for number in list(self._links):
-            self._end_call(number, Status.UNAVAILABLE)
-        self.carrier.shut()
+        """The house closes: what is open is cut off; what is saying goodbye already may finish."""
+        self._leaving = True
+        self.carrier.http2.go_away()
+        for number, link in list(self._links.items()):
+            if not link.closing:
+                self._end_call(number, Status.UNAVAILABLE)
+        if not self._links:
+            self.carrier.shut()
 
     # From the carrier.
 
@@ -235,6 +240,8 @@ class Guest:
     def _link_ended(self, stream: NativeStream) -> None:
         self._links.pop(stream.number, None)
         self._deadlines.pop(stream.number, None)
+        if self._leaving and not self._links:
+            self.carrier.shut()
 
 
 class UnaryCall:

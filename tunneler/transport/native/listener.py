@@ -19,6 +19,7 @@ from tunneler.transport.native.channel import PlainChannel, TlsChannel
 from tunneler.transport.native.contexts import context_source
 from tunneler.transport.native.guest import Guest, House
 from tunneler.transport.native.link import TICK_SECONDS
+from tunneler.transport.native.stream import FAREWELL_SECONDS
 from tunneler.transport.seam import NO_CALLS, Attach, Listening, Security, UnaryHandler
 
 MAX_STRANGERS: Final = 512
@@ -115,7 +116,7 @@ class NativeListener:
         for guest in list(self._guests):
             guest.leave()
         try:
-            async with asyncio.timeout(LINGER_SECONDS):
+            async with asyncio.timeout(FAREWELL_SECONDS + LINGER_SECONDS):
                 while self._guests:
                     self._none_left.clear()
                     await self._none_left.wait()

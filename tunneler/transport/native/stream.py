@@ -71,6 +71,11 @@ class NativeStream:
 
     # From whoever owns the carrier.
 
+    @property
+    def closing(self) -> bool:
+        """Whether our side has said that it ends."""
+        return self._closing_since is not None
+
     def attached(self, receiver: BatchReceiver) -> None:
         """Begin to tell; if the stream has ended meanwhile, say so."""
         self._receiver = receiver
