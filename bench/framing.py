@@ -77,7 +77,7 @@ class OurEnd:
         return b"".join(self._connection.output.take())
 
     def receive(self, data: memoryview) -> list[bytes]:
-        messages = []
+        messages: list[bytes] = []
         for event in self._connection.receive(data, time.monotonic()):
             if type(event) is events.MessageReceived:
                 messages.append(event.message)

@@ -36,12 +36,8 @@ from tunneler.http2.frames import frame
 from tunneler.http2.grpc import Outcome, Request
 from tunneler.http2.settings import DEFAULT_WINDOW
 
-CALM = ErrorCode.ENHANCE_YOUR_CALM
 PROTOCOL = ErrorCode.PROTOCOL_ERROR
-SIZE = ErrorCode.FRAME_SIZE_ERROR
 FLOW = ErrorCode.FLOW_CONTROL_ERROR
-CLOSED = ErrorCode.STREAM_CLOSED
-COMPRESSION = ErrorCode.COMPRESSION_ERROR
 FULL = limits.WINDOW // 4
 """What is to be received before window is given back."""
 

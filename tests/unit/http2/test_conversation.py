@@ -168,9 +168,9 @@ class Recorded:
         side = dice.choice((pair.client, pair.server))
         number = dice.choice([*side.connection._table.streams, 1])
         what = dice.randrange(12)
-        if what == 0 and pair.client.connection.streams < 8:
+        if pair.client.connection.streams < 3:
             pair.client.connection.request(PATH, "server", secure=True)
-        elif what == 1:
+        elif what <= 1:
             side.connection.ping()
         elif what == 2:
             self.told(
@@ -178,13 +178,13 @@ class Recorded:
             )
         elif what == 3 and dice.random() < 0.3:
             side.connection.reset(number)
-        elif what == 4:
+        elif what == 4 and dice.random() < 0.3:
             pair.client.connection.half_close(number)
-        elif what == 5 and dice.random() < 0.3:
+        elif what == 5 and dice.random() < 0.5:
             pair.server.connection.end(number, Status.OK)
         else:
             pair.server.connection.respond(number)
-            size = dice.choice((0, 5, 300, 20_000))
+            size = dice.choice((0, 5, 300, 7000))
             side.connection.send_message(number, dice.randbytes(size))
 
     def told(self, side: Side, setting: tuple[int, int]) -> None:
@@ -200,13 +200,13 @@ def test_cuts_make_no_difference(seed: int) -> None:
     """A long conversation whole, byte by byte, and by dice: the same events, the same bytes back."""
     dice = random.Random(seed)
     whole = Recorded(seed, lambda most: most)
-    whole.run(120)
+    whole.run(150)
     for cut in (lambda most: 1, lambda most: dice.randint(1, min(most, 5000))):
         other = Recorded(seed, cut)
-        other.run(120)
+        other.run(150)
         assert other.pair.client.seen.events == whole.pair.client.seen.events
         assert other.pair.server.seen.events == whole.pair.server.seen.events
         assert other.written == whole.written
     assert parsed(whole.written[True].removeprefix(PREFACE))
     assert any(isinstance(event, ResponseReceived) for event in whole.pair.client.seen.events)
-    assert whole.pair.server.seen.events
+    assert len(whole.pair.server.seen.events) > 20

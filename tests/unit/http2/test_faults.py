@@ -16,13 +16,16 @@ from tests.unit.http2.pair import (
     fails,
     greeted,
     headers,
+    trailers,
 )
 from tests.unit.http2.reading import Raw, cuts, fields_of, receive, receive_all, taken
 from tunneler.http2 import frames, limits
 from tunneler.http2.codes import ErrorCode, Http2Error, Status
 from tunneler.http2.events import (
+    CallEnded,
     HalfClosed,
     MessageReceived,
+    RequestReceived,
     StreamReset,
 )
 from tunneler.http2.frames import frame
@@ -34,8 +37,6 @@ SIZE = ErrorCode.FRAME_SIZE_ERROR
 FLOW = ErrorCode.FLOW_CONTROL_ERROR
 CLOSED = ErrorCode.STREAM_CLOSED
 COMPRESSION = ErrorCode.COMPRESSION_ERROR
-FULL = limits.WINDOW // 4
-"""What is to be received before window is given back."""
 
 
 # -------------------------------------------------------------------- what costs a peer its call
@@ -132,6 +133,28 @@ def test_first_answers_that_are_none(first: bytes, code: ErrorCode) -> None:
     (event,) = receive(connection, first)
     assert isinstance(event, StreamReset)
     assert event.code is code
+
+
+@pytest.mark.parametrize("client_side", [True, False])
+def test_declared_lengths_and_trailers(client_side: bool) -> None:
+    """Of a response, or a request; and what comes beyond, cut anywhere."""
+    length = ("content-length", "10")
+    for content, good in ((b"\0\0\0\0\5right", True), (b"\0\0\0\0\4less", False), (b"", False)):
+        connection = greeted(client_side=client_side)
+        if client_side:
+            connection.request(PATH, "server", secure=True)
+        receive(connection, headers(1, [*(RESPONSE if client_side else REQUEST), length]))
+        receive(connection, frame(frames.DATA, 0, 1, content))
+        (event,) = receive(connection, trailers(1))
+        assert isinstance(event, CallEnded | HalfClosed if good else StreamReset)
+        assert connection.is_open(1) == (good and not client_side)
+
+
+def test_a_request_without_the_content_it_declares() -> None:
+    connection = greeted(client_side=False)
+    begun, lost = receive(connection, headers(1, [*REQUEST, ("content-length", "1")], ends=True))
+    assert isinstance(begun, RequestReceived)
+    assert isinstance(lost, StreamReset)
 
 
 def test_declared_lengths() -> None:

@@ -27,13 +27,6 @@ from tunneler.http2.events import (
 from tunneler.http2.frames import frame
 
 CALM = ErrorCode.ENHANCE_YOUR_CALM
-PROTOCOL = ErrorCode.PROTOCOL_ERROR
-SIZE = ErrorCode.FRAME_SIZE_ERROR
-FLOW = ErrorCode.FLOW_CONTROL_ERROR
-CLOSED = ErrorCode.STREAM_CLOSED
-COMPRESSION = ErrorCode.COMPRESSION_ERROR
-FULL = limits.WINDOW // 4
-"""What is to be received before window is given back."""
 
 
 # --------------------------------------------------------------------- without effect, and floods

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.unit.http2.auditor import Auditor
 from tests.unit.http2.pair import LIMIT, PATH, Side
@@ -30,9 +30,13 @@ from tunneler.http2.events import (
 from tunneler.http2.grpc import Outcome
 from tunneler.http2.limits import MAX_STREAMS, SETTINGS, WINDOW
 
+LATE = 0.8
+"""When what ends many things at once may happen; each arrival takes a twentieth."""
+
 AROUND = [0, 1, 11, 16_378, 16_379, 16_380, 32_763, 65_529, 65_530, 65_531, LIMIT - 1, LIMIT]
 """Messages about as large as a frame, a window or the limit."""
 
+sizes = st.one_of(st.sampled_from([9, 100_000, 300_000]), st.integers(1, 40_000))
 settings_of_a_peer = st.tuples(
     st.one_of(st.none(), st.sampled_from([0, 1, 5, 16_384, 65_535, 1 << 20])),
     st.one_of(st.none(), st.sampled_from([16_384, 16_385, 20_000, 1 << 20])),
@@ -132,7 +136,27 @@ class Conversation(RuleBasedStateMachine):
             case _:
                 raise AssertionError(event)
 
-    @rule(to_client=st.booleans(), sizes=st.lists(st.integers(1, 40_000), min_size=1, max_size=4))
+    @initialize(calls=st.integers(1, 4), window=st.sampled_from([None, None, 0, 100, 20_000]))
+    def begin(self, calls: int, window: int | None) -> None:
+        """Some calls that are answered, with little window perhaps."""
+        for _ in range(calls):
+            self.request()
+        self.exchange()
+        for which in range(calls - 1):
+            self.respond(which)
+        self.exchange()
+        if window is not None:
+            for to_client in (True, False):
+                self.settings(to_client, (window, None, None), 1)
+            self.exchange()
+
+    def exchange(self) -> None:
+        """All that is under way arrives."""
+        for side in (self.client, self.server):
+            self.flush(self.other(side))
+            self.arrive(side, len(side.under_way))
+
+    @rule(to_client=st.booleans(), sizes=st.lists(sizes, min_size=1, max_size=4))
     def deliver(self, to_client: bool, sizes: list[int]) -> None:
         side = self.client if to_client else self.server
         self.flush(self.other(side))
@@ -164,6 +188,7 @@ class Conversation(RuleBasedStateMachine):
         ]
         return found[which % len(found)] if found else None
 
+    @precondition(lambda self: self.chosen(False, 0))
     @rule(which=choice)
     def respond(self, which: int) -> None:
         if found := self.chosen(False, which):
@@ -172,9 +197,14 @@ class Conversation(RuleBasedStateMachine):
                 self.server.connection.respond(number)
                 half.begun = True
 
-    @rule(of_client=st.booleans(), which=choice, several=st.lists(messages, min_size=1, max_size=3))
+    @precondition(lambda self: self.chosen(True, 0, sending=True) or self.chosen(False, 0, sending=True))
+    @rule(of_client=st.booleans(), which=choice, several=st.lists(messages, min_size=1, max_size=5))
     def send(self, of_client: bool, which: int, several: list[bytes]) -> None:
-        if found := self.chosen(of_client, which, sending=True):
+        found = self.chosen(of_client, which, sending=True)
+        if found is None:
+            of_client = not of_client
+            found = self.chosen(of_client, which, sending=True)
+        if found is not None:
             number, half = found
             side = self.client if of_client else self.server
             for message in several:
@@ -183,12 +213,14 @@ class Conversation(RuleBasedStateMachine):
                 assert went_out != side.connection.waits(number)
                 half.waits = not went_out
 
+    @precondition(lambda self: self.chosen(True, 0, sending=True))
     @rule(which=choice)
     def half_close(self, which: int) -> None:
         if found := self.chosen(True, which, sending=True):
             self.client.connection.half_close(found[0])
             found[1].ending = Status.OK
 
+    @precondition(lambda self: self.chosen(False, 0))
     @rule(which=choice, status=st.sampled_from(Status))
     def end(self, which: int, status: Status) -> None:
         found = self.chosen(False, which)
@@ -196,6 +228,7 @@ class Conversation(RuleBasedStateMachine):
             self.server.connection.end(found[0], status)
             found[1].ending = status
 
+    @precondition(lambda self: self.now > LATE)
     @rule(of_client=st.booleans(), which=choice, code=st.sampled_from(ErrorCode))
     def reset(self, of_client: bool, which: int, code: ErrorCode) -> None:
         side = self.client if of_client else self.server
@@ -208,12 +241,11 @@ class Conversation(RuleBasedStateMachine):
     def ping(self, of_client: bool) -> None:
         (self.client if of_client else self.server).connection.ping()
 
-    @precondition(lambda self: not self.goaway_sent)
-    @rule(dice=st.integers(0, 9))
-    def go_away(self, dice: int) -> None:
-        if not dice:
-            self.server.connection.go_away()
-            self.goaway_sent = True
+    @precondition(lambda self: not self.goaway_sent and self.now > LATE)
+    @rule()
+    def go_away(self) -> None:
+        self.server.connection.go_away()
+        self.goaway_sent = True
 
     @precondition(lambda self: self.told < SETTINGS.burst // 2)
     @rule(to_client=st.booleans(), told=settings_of_a_peer, window=st.sampled_from([1, 100, 70_000]))

@@ -78,9 +78,7 @@ def changed_route(**changes: object) -> pb.Route:
         pytest.param(
             pb.Frame(kind=pb.FIN, connection=NAME, offset=MAX_OFFSET + 1), "proportion", id="offset too large"
         ),
-        pytest.param(
-            pb.Frame(kind=pb.RESET, connection=NAME), "0 is not a code", id="RESET without code"
-        ),
+        pytest.param(pb.Frame(kind=pb.RESET, connection=NAME), "0 is not a code", id="RESET without code"),
         pytest.param(
             pb.Frame(kind=pb.RESET, connection=NAME, code=99),  # type: ignore[arg-type]
             "99 is not a code",
