@@ -120,7 +120,7 @@ class H2End:
         return self._connection.data_to_send()
 
     def receive(self, data: memoryview) -> list[bytes]:
-        messages = []
+        messages: list[bytes] = []
         connection = self._connection
         for event in connection.receive_data(data):
             if isinstance(event, DataReceived):
