@@ -123,7 +123,7 @@ class Calls:
             raise CallError("the stream ended in the middle of a message", Status.INTERNAL)
         if not self._table.client_side:
             self.events.append(HalfClosed(stream.id))
-            self._table.remote_ended(stream)
+            stream.remote_ended = True
         elif outcome is not None:
             self._give_up(stream, outcome)
 

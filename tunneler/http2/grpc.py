@@ -25,6 +25,8 @@ _STATUS_OF_HTTP: Final = {
 }
 """grpc/doc/http-grpc-status-mapping.md."""
 
+_STATUSES: Final = {str(int(status)).encode("ascii"): status for status in Status}
+
 _LONGEST_DETAIL: Final = 200
 
 
@@ -127,10 +129,10 @@ def outcome_of(fields: Fields) -> Outcome:
         if http == 200:
             return Outcome(Status.UNKNOWN, "the response ended without a status")
         return Outcome(_STATUS_OF_HTTP.get(http, Status.UNKNOWN), f"HTTP status {http}")
-    try:
-        return Outcome(Status(int(number)), detail)
-    except ValueError:
+    status = _STATUSES.get(number)
+    if status is None:
         return Outcome(Status.UNKNOWN, f"grpc-status {_readable(number)!r}")
+    return Outcome(status, detail)
 
 
 def _timeout_of(value: bytes | None) -> float | None:

@@ -229,7 +229,7 @@ class Incoming:
     def _refuse(self, number: int, error: CallError) -> None:
         """End a call for what the peer did in it: a listening side says why by a status."""
         stream = self._streams.get(number)
-        if not self._table.client_side and (stream is None or not stream.local_ended):
+        if not self._table.client_side:
             self._table.answer(number, error.status, head_sent=stream is not None and stream.head_sent)
         self._lose(number, ErrorCode.CANCEL if self._table.client_side else ErrorCode.NO_ERROR, str(error))
 

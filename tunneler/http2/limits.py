@@ -38,7 +38,7 @@ memory (their reader never waits), so this one only has to be out of the way."""
 GRANTED_FROM: Final = WINDOW // 4
 """What a peer has used of a window is given back when it has come to so much."""
 
-REMEMBERED_RESETS: Final = 256
+REMEMBERED_RESETS: Final = 512
 """Streams that we reset and whose late frames are ignored (RFC 9113 section 5.1, "closed")."""
 
 

