@@ -37,6 +37,8 @@ from tests.http2.rawframes import (
 )
 from tests.http2.rawpeer import RawPeer
 from tests.loopback.running import background, eventually, until
+from tunneler.http2.codes import Status
+from tunneler.transport.native.guest import MAX_LINKS
 
 MEBIBYTE = 1024 * 1024
 SMALL = 70_000
@@ -243,13 +245,21 @@ async def test_message_longer_than_what_comes(certificates: Path | None) -> None
 
 
 async def test_messages_that_are_begun_and_not_ended(certificates: Path | None) -> None:
-    """Every call holds a part of a large message: together they are more than is kept for one peer."""
+    """Each link may hold a part of a large message, so one peer gets few: the others are refused."""
     async with a_peer(certificates) as (_, peer):
+        before = resident()
+        for stream in range(1, 17, 2):
+            await peer.send(headers(stream, request(CLIENT_STREAM)))
+        for stream in range(1 + 2 * MAX_LINKS, 17, 2):
+            answer = await peer.until(
+                lambda frame, on=stream: (frame.kind, frame.stream) == (Kind.HEADERS, on)
+            )
+            assert dict(answer.fields)["grpc-status"] == str(int(Status.RESOURCE_EXHAUSTED))
         with suppress(ConnectionError, ssl.SSLError):
             for stream in range(1, 17, 2):
-                await peer.send(headers(stream, request(CLIENT_STREAM)))
                 await peer.send(data(stream, message(length=4_000_000) + bytes(1_500_000)))
-        assert await peer.goaway() is Error.ENHANCE_YOUR_CALM
+        await peer.answers_ping()
+        assert resident() - before < 16 * MEBIBYTE
 
 
 async def test_unary_call_without_end(certificates: Path | None) -> None:

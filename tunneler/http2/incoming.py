@@ -34,7 +34,6 @@ class Incoming:
         self._owed = 0
         self._block: HeaderBlock | None = None
         self._between_frames = False
-        self._held_limit = 2 * frame_limit
         self.settled = False
         self._receivers: dict[int, Callable[[Frame, float], None]] = {
             frames.HEADERS: self._receive_headers,
@@ -137,8 +136,6 @@ class Incoming:
         calls = self._calls
         for message in stream.messages.read(content):
             calls.events.append(MessageReceived(number, message))
-        if stream.messages.held and len(self._streams) > 1:
-            self._check_held()
         if ends and not left:
             calls.data_ended(stream)
 
@@ -160,11 +157,6 @@ class Incoming:
             stream.count_received(length)
             stream.count_content(whole, last=ends)
             self._grant(None if ends else stream)
-
-    def _check_held(self) -> None:
-        """Raises Http2Error: the peer has begun more messages than we keep for it."""
-        if sum(len(stream.messages.held) for stream in self._streams.values()) > self._held_limit:
-            raise Http2Error("too many messages begun", ErrorCode.ENHANCE_YOUR_CALM)
 
     def _grant(self, stream: Stream | None) -> None:
         """Give the peer back what it has used of the windows, once that is worth a frame."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.http2.pair import (
-    LIMIT,
     PATH,
     PING,
     REQUEST,
@@ -166,18 +165,6 @@ def test_a_peer_that_does_not_read() -> None:
     with pytest.raises(Http2Error, match="answers are not read") as caught:
         receive_all(connection, [PING] * 10_000, pause=1.0)
     assert caught.value.code is CALM
-
-
-def test_messages_that_are_only_begun() -> None:
-    connection = greeted(client_side=False)
-    frame_limit = LIMIT + frames.MESSAGE_PREFIX.size
-    for number in range(1, 2 * limits.MAX_STREAMS, 2):
-        receive(connection, headers(number, REQUEST))
-    begun = frames.MESSAGE_PREFIX.pack(0, LIMIT) + bytes(LIMIT - 1)
-    receive(connection, frame(frames.DATA, 0, 1, begun))
-    receive(connection, frame(frames.DATA, 0, 3, begun))
-    assert 2 * len(begun) <= 2 * frame_limit
-    fails(connection, frame(frames.DATA, 0, 5, begun), code=CALM)
 
 
 def test_smaller_messages_for_one_call() -> None:

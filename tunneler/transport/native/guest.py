@@ -36,6 +36,10 @@ FIRST_CALL_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 300.0
 """A peer without a call is sent away after this."""
 
+MAX_LINKS: Final = 2
+"""Links at once of one guest. A party has one, and for a moment the one that replaces it; each may
+make us hold a message that is not complete."""
+
 MAX_UNARY_MESSAGE: Final = 64 * 1024
 
 UNARY_SECONDS: Final = 10.0
@@ -197,6 +201,9 @@ class Guest:
             reason = f"{identity.uri} may not call {METHODS[role]}"
             self._house.report("peer_denied", address=self._address, reason=reason)
             self._end_call(number, Status.PERMISSION_DENIED)
+            return
+        if len(self._links) >= MAX_LINKS:
+            self._end_call(number, Status.RESOURCE_EXHAUSTED)
             return
         self.carrier.http2.respond(number)
         peer = Peer(identity, self._address)
