@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
 
 from tests.loopback.applications import echo_target
+from tests.loopback.recorder import Recorder
+from tests.loopback.running import until
 from tests.loopback.trio import HOST, Running, stage
 from tunneler.errors import ConfigError
 from tunneler.roles.client import Client
@@ -52,6 +55,35 @@ async def test_a_server_takes_links_at_passed_sockets() -> None:
         for running in trio.everybody():
             await running.finish()
         assert [sock.fileno() for sock in passed] == [-1, -1]
+
+
+async def test_a_socket_of_both_families_shows_addresses_as_they_are(pki: Path, log: Recorder) -> None:
+    async with stage(pki) as trio, echo_target() as target:
+        passed = socket.create_server(("", trio.capture_port), family=socket.AF_INET6, dualstack_ipv6=True)
+        passed.setblocking(False)
+        trio.start_server()
+        trio.start_proxy()
+        trio.clients.append(Running(Client(trio.client_config(), [passed]), trio._group))
+        await trio.ready()
+        with await trio.connect(target.port) as application:
+            source = "{}:{}".format(*application.getsockname())
+            await until(lambda: log.of("connection_opened", "server"))
+            (opened,) = log.of("connection_opened", "server")
+            assert str(opened["source"]) == source
+
+
+async def test_servers_of_one_configuration_are_told_apart_by_their_sockets() -> None:
+    async with stage(None) as trio:
+        with listen(HOST, 0) as first, listen(HOST, 0) as second:
+            ports = [sock.getsockname()[1] for sock in (first, second)]
+            servers = [Server(trio.server_config(), [sock]) for sock in (first, second)]
+            assert [server.addresses[0].port for server in servers] == ports
+
+
+async def test_plaintext_stays_on_this_machine() -> None:
+    async with stage(None) as trio:
+        with listen("0.0.0.0", 0) as passed, pytest.raises(ConfigError, match="plaintext is for loopback"):
+            Server(trio.server_config(), [passed])
 
 
 async def test_the_stock_transport_takes_no_sockets(pki: Path) -> None:

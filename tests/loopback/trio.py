@@ -186,7 +186,8 @@ class Trio:
         self._destinations[Endpoint.of(*sock.getsockname())] = Endpoint(IPv4Address(host), port)
 
     def original_destination(self, sock: socket.socket) -> Endpoint:
-        source = Endpoint.of(*sock.getpeername()[:2])
+        host, port = sock.getpeername()[:2]
+        source = Endpoint.of(host.removeprefix("::ffff:"), port)
         if source not in self._destinations:
             raise CaptureError("nobody redirected this connection")
         return self._destinations.pop(source)

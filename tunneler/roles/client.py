@@ -22,13 +22,14 @@ from tunneler.capture.select import backend
 from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import run_until_stopped
 from tunneler.engine.splice import Splice
-from tunneler.errors import CaptureError, Code, ConfigError, ExitStatus
+from tunneler.errors import CaptureError, Code, ExitStatus
 from tunneler.protocol.frames import Open, Party
 from tunneler.roles.dialing import DialingRole
+from tunneler.roles.passed import require_reach
 from tunneler.roles.setup import capture_plan_of
 from tunneler.sockets.acceptor import Acceptor, has_ipv6, listen
 from tunneler.sockets.calls import prepare, reset
-from tunneler.systemd.activation import passed_sockets
+from tunneler.systemd.activation import CAPTURED, passed_sockets
 
 if TYPE_CHECKING:
     from tunneler.config.model import ClientConfig
@@ -40,10 +41,10 @@ def run(config: ClientConfig) -> ExitStatus:
     Raises:
         TunnelerError: it cannot start.
     """
-    passed = passed_sockets()
+    passed = passed_sockets(Role.CLIENT, CAPTURED)
 
     async def serve(stop: asyncio.Event) -> None:
-        await Client(config, [each.socket for each in passed]).serve(stop)
+        await Client(config, passed[CAPTURED]).serve(stop)
 
     return run_until_stopped(serve)
 
@@ -68,7 +69,7 @@ class Client(DialingRole):
         self._plan = capture_plan_of(config)
         self._check = DestinationCheck(self._plan)
         self._listening = listening
-        _require_port(listening, self._plan.listen_port)
+        require_reach(listening, self._plan)
         self._acceptors: list[Acceptor] = []
         self._secret = token_bytes(16)
         self._counter = count()
@@ -144,7 +145,7 @@ class Client(DialingRole):
 
     def _accepted(self, sock: socket.socket, peer: tuple[str, int]) -> None:
         """Take one captured connection, or refuse it."""
-        source = Endpoint.of(*peer)
+        source = Endpoint.of(peer[0].removeprefix("::ffff:"), peer[1])  # of a socket of both families
         try:
             sock.setblocking(False)
             original = original_destination(sock)
@@ -216,15 +217,3 @@ class Client(DialingRole):
             source=request.source,
             original_target=request.destination,
         )
-
-
-def _require_port(listening: Sequence[socket.socket], port: int) -> None:
-    for sock in listening:
-        found = sock.getsockname()[1]
-        if found != port:
-            raise ConfigError(
-                "listen_port",
-                "",
-                f"expected the port of the .socket unit, which is {found}, not {port}: "
-                "connections are redirected to one port",
-            )

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tunneler.addresses import HostPort, Role
+from tunneler.addresses import Role
 from tunneler.engine.driver import LinkDriver, clock
 from tunneler.engine.process import run_until_stopped, tick, wait_for
 from tunneler.errors import Code, ExitStatus
@@ -36,9 +36,10 @@ from tunneler.protocol.relay import Relay
 from tunneler.protocol.relay_connection import RelayLink
 from tunneler.protocol.window import Budget
 from tunneler.roles.health import health_calls
+from tunneler.roles.passed import address_of, require_loopback
 from tunneler.roles.setup import listener_of, timing_of
 from tunneler.sockets.reactor import Reactor
-from tunneler.systemd.activation import passed_sockets
+from tunneler.systemd.activation import LINKS, passed_sockets
 from tunneler.transport.seam import BatchReceiver, BatchStream, Listener
 
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ def run(config: ServerConfig) -> ExitStatus:
     Raises:
         TunnelerError: it cannot start.
     """
-    passed = passed_sockets()
+    passed = passed_sockets(Role.SERVER, LINKS)
 
     async def serve(stop: asyncio.Event) -> None:
-        await Server(config, [each.socket for each in passed]).serve(stop)
+        await Server(config, passed[LINKS]).serve(stop)
 
     return run_until_stopped(serve)
 
@@ -70,7 +71,10 @@ class Server:
 
     def __init__(self, config: ServerConfig, listening: Sequence[socket.socket] = ()) -> None:
         self.config = config
+        if config.tls.insecure:
+            require_loopback(listening)
         self._listening = listening
+        self.addresses = [address_of(sock) for sock in listening] or [config.listen_addr]
         self.budget = Budget(config.limits.memory_budget)
         self.relay = Relay(_limits_of(config), self.budget)
         self.links: set[ServerLink] = set()
@@ -85,10 +89,10 @@ class Server:
 
     async def _listen(self, listener: Listener, stop: asyncio.Event) -> None:
         listening = self._listening or self.config.listen_addr
-        passed = [str(HostPort(*sock.getsockname()[:2])) for sock in self._listening]
+        addresses = " ".join(map(str, self.addresses))
         calls = health_calls(lambda: self.relay.draining)
         async with listener.serve(listening, self._attach, calls), asyncio.TaskGroup() as tasks:
-            _log.info("listening", address=" ".join(passed) or self.config.listen_addr)
+            _log.info("listening", address=addresses)
             ticker = tasks.create_task(tick(self._tick))
             await stop.wait()
             await self._drain()
@@ -133,7 +137,7 @@ class ServerLink:
         self._server = server
         self._relay = server.relay
         self.entry: RelayLink | None = None
-        instance, timing = _instance_of(server.config), timing_of(server.config)
+        instance, timing = _instance_of(server), timing_of(server.config)
         self.driver = LinkDriver(
             stream, Role.SERVER, instance, timing, server.reactor.at_turn_end, server.budget
         )
@@ -231,8 +235,9 @@ def _fields(event: RelayRouted | RelayOpened | RelayRefused) -> dict[str, object
     }
 
 
-def _instance_of(config: ServerConfig) -> str:
-    return f"server{config.listen_addr.port}"
+def _instance_of(server: Server) -> str:
+    """Servers of one machine share an identity, and often a configuration, but not a port."""
+    return f"server{server.addresses[0].port}"
 
 
 def _limits_of(config: ServerConfig) -> RelayLimits:

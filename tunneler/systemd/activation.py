@@ -1,37 +1,70 @@
-"""Sockets that systemd listens on and passes to us: sd_listen_fds(3), systemd.socket(5)."""
+"""Sockets that systemd listens on and passes to us: sd_listen_fds(3), systemd.socket(5).
+
+A role asks for what it can use, by FileDescriptorName=. Its main socket may also go by the name
+that systemd gives without one, which is that of the role's own unit. Anything else that was
+passed is a mistake in a unit, and is refused: a socket that nobody accepts from would let every
+peer hang.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
+from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from tunneler.addresses import Role
 from tunneler.errors import ConfigError
 
 VARIABLES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
-FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6})
+TCP: Final = frozenset({socket.AF_INET, socket.AF_INET6})
+
+NAMELESS: Final = "unknown"
+"""Name of a socket that came without one, as from systemd-socket-activate: sd_listen_fds(3)."""
 
 
-class PassedSocket(NamedTuple):
-    """A listening TCP socket, and its FileDescriptorName= (by default the name of its unit)."""
+class Use(NamedTuple):
+    """What a role does with sockets of one name.
+
+    Attributes:
+        name: FileDescriptorName= of their units.
+        families: address families that it can be done with.
+        advice: a ListenStream= that would be right.
+    """
 
     name: str
-    socket: socket.socket
+    families: frozenset[socket.AddressFamily]
+    advice: str
 
 
-def passed_sockets() -> list[PassedSocket]:
+LINKS: Final = Use("tunneler-link", TCP, "PORT or ADDRESS:PORT")
+"""Where links arrive at a server."""
+CAPTURED: Final = Use("tunneler-capture", TCP, "PORT or ADDRESS:PORT")
+"""Where the kernel redirects captured connections to."""
+
+PassedSockets = Mapping[Use, list[socket.socket]]
+
+
+def passed_sockets(role: Role, *uses: Use) -> PassedSockets:
     """Take the sockets that were passed to this process; none where it was started in another way.
 
     They are non-blocking and closed on exec. The variables that announce them are removed from
     the environment: children are not to look for them, and a second call finds none.
 
+    Args:
+        role: its unit's name means the first use.
+        uses: all that the role has; each is a key of the answer.
+
     Raises:
-        ConfigError: something else than listening TCP sockets was passed.
+        ConfigError: a socket has a name that the role does not know, is of a kind that is of no
+            use, or listens where another does.
     """
+    taken: dict[Use, list[socket.socket]] = {use: [] for use in uses}
     if "LISTEN_FDS" not in os.environ:
-        return []
+        return taken
     from systemd.daemon import listen_fds_with_names
 
     named: dict[int, str] = listen_fds_with_names(unset_environment=True)
@@ -40,23 +73,59 @@ def passed_sockets() -> list[PassedSocket]:
     with ExitStack() as undo:
         for descriptor in named:
             undo.callback(os.close, descriptor)
-        for descriptor, name in named.items():
-            _require_listening(descriptor, name)
+        use_of = {descriptor: _use_of(descriptor, name, role, uses) for descriptor, name in named.items()}
+        for descriptor, use in use_of.items():
+            _require_fit(descriptor, named[descriptor], use)
+        _require_distinct(named)
         undo.pop_all()
-    return [PassedSocket(name, _adopt(descriptor)) for descriptor, name in named.items()]
+    for descriptor, use in use_of.items():
+        taken[use].append(_adopt(descriptor))
+    return taken
 
 
-def _require_listening(descriptor: int, name: str) -> None:
+def _use_of(descriptor: int, name: str, role: Role, uses: tuple[Use, ...]) -> Use:
+    for use in uses:
+        if name == use.name:
+            return use
+    if name == NAMELESS or re.fullmatch(rf"tunneler-{role}(@.*)?\.socket", name):
+        return uses[0]
+    known = " or ".join(use.name for use in uses)
+    raise _fault(descriptor, name, f"no name that a {role} knows; set FileDescriptorName= to {known}")
+
+
+def _require_fit(descriptor: int, name: str, use: Use) -> None:
+    if found := _unfit(descriptor, use):
+        kind = "TCP socket" if use.families == TCP else "stream socket"
+        advice = f"give the .socket unit ListenStream={use.advice}, and Accept=no"
+        raise _fault(descriptor, name, f"expected a listening {kind}, not {found}; {advice}")
+
+
+def _unfit(descriptor: int, use: Use) -> str | None:
+    """What the descriptor is instead of something that can be used."""
     if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        raise _fault(descriptor, name, "a file")
-    duplicate = socket.socket(fileno=os.dup(descriptor))
-    with duplicate:
-        if duplicate.family not in FAMILIES:
-            raise _fault(descriptor, name, f"one of {_name_of(duplicate.family)}")
+        return "a file"
+    with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+        if duplicate.family not in use.families:
+            return f"one of {_name_of(duplicate.family)}"
         if duplicate.type != socket.SOCK_STREAM:
-            raise _fault(descriptor, name, f"one of {_name_of(duplicate.type)}")
+            return f"one of {_name_of(duplicate.type)}"
         if not duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise _fault(descriptor, name, "a connection (Accept=yes), or a socket that does not listen")
+            return "a connection (Accept=yes), or a socket that does not listen"
+    return None
+
+
+def _require_distinct(named: Mapping[int, str]) -> None:
+    """With ReusePort=yes two units can have one address, of which each would get a part."""
+    first_at: dict[object, str] = {}
+    for descriptor, name in named.items():
+        with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+            address = duplicate.getsockname()
+        if address in first_at:
+            where = address if isinstance(address, str) else " port ".join(map(str, address[:2]))
+            raise _fault(
+                descriptor, name, f"listens on {where}, as {first_at[address]} does; disable one of the units"
+            )
+        first_at[address] = name
 
 
 def _name_of(kind: socket.AddressFamily | socket.SocketKind | int) -> str:
@@ -64,13 +133,8 @@ def _name_of(kind: socket.AddressFamily | socket.SocketKind | int) -> str:
     return getattr(kind, "name", str(kind))
 
 
-def _fault(descriptor: int, name: str, found: str) -> ConfigError:
-    return ConfigError(
-        "LISTEN_FDS",
-        f"descriptor {descriptor} ({name})",
-        "expected a listening TCP socket, "
-        f"not {found}; give the .socket unit ListenStream=PORT or ADDRESS:PORT, and Accept=no",
-    )
+def _fault(descriptor: int, name: str, expected: str) -> ConfigError:
+    return ConfigError("LISTEN_FDS", f"descriptor {descriptor} ({name})", expected)
 
 
 def _adopt(descriptor: int) -> socket.socket:

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from tunneler.systemd.activation import passed_sockets
+from tunneler.addresses import Role
+from tunneler.systemd.activation import CAPTURED, passed_sockets
 
 STARTED = """
 import fcntl, json, os, sys
-descriptors, pid, names = json.loads(sys.argv[1])
+descriptors, pid, names, role = json.loads(sys.argv[1])
 above = [fcntl.fcntl(each, fcntl.F_DUPFD, 100) for each in descriptors]
 for number, each in enumerate(above, start=3):
     os.dup2(each, number)
@@ -26,30 +27,34 @@ os.environ.update(LISTEN_FDS=str(len(above)), LISTEN_PID=str(pid or os.getpid())
 if names is not None:
     os.environ["LISTEN_FDNAMES"] = names
 
+from tunneler.addresses import Role
 from tunneler.errors import TunnelerError
-from tunneler.systemd.activation import passed_sockets
+from tunneler.systemd.activation import CAPTURED, LINKS, passed_sockets
 
+uses = LINKS, CAPTURED
 try:
-    taken = passed_sockets()
+    taken = passed_sockets(Role(role), *uses)
 except TunnelerError as error:
     print(json.dumps({"error": str(error), "status": error.exit_status}))
 else:
     print(json.dumps({
         "taken": [
-            [name, sock.fileno(), sock.getsockname(), sock.getblocking(), sock.get_inheritable()]
-            for name, sock in taken
+            [use.name, sock.fileno(), sock.getsockname(), sock.getblocking(), sock.get_inheritable()]
+            for use, sockets in taken.items() for sock in sockets
         ],
-        "again": len(passed_sockets()),
+        "again": sum(map(len, passed_sockets(Role(role), *uses).values())),
         "environment": [name for name in os.environ if name.startswith("LISTEN_")],
     }))
 """
 
 
-def started(passed: list[Any], *, pid: int = 0, names: str | None = None) -> dict[str, Any]:
-    """What a process finds to which these were passed."""
+def started(
+    passed: list[Any], *, pid: int = 0, names: str | None = None, role: str = "server"
+) -> dict[str, Any]:
+    """What a process finds to which these were passed: a role that takes links and captured connections."""
     descriptors = [each if isinstance(each, int) else each.fileno() for each in passed]
     ended = subprocess.run(
-        [sys.executable, "-c", STARTED, json.dumps([descriptors, pid, names])],
+        [sys.executable, "-c", STARTED, json.dumps([descriptors, pid, names, role])],
         pass_fds=descriptors,
         stdout=subprocess.PIPE,
         timeout=30,
@@ -72,13 +77,45 @@ def listening(kept: ExitStack, host: str = "127.0.0.1") -> socket.socket:
     return sock
 
 
-def test_both_families_by_name(kept: ExitStack) -> None:
-    four, six = listening(kept), listening(kept, "::1")
-    found = started([four, six], names="capture:capture-6")
+def test_each_use_gets_the_sockets_of_its_name(kept: ExitStack) -> None:
+    four, six, other = listening(kept), listening(kept, "::1"), listening(kept)
+    found = started([four, other, six], names="tunneler-capture:tunneler-link:tunneler-capture")
     assert found["taken"] == [
-        ["capture", 3, list(four.getsockname()), False, False],
-        ["capture-6", 4, list(six.getsockname()), False, False],
+        ["tunneler-link", 4, list(other.getsockname()), False, False],
+        ["tunneler-capture", 3, list(four.getsockname()), False, False],
+        ["tunneler-capture", 5, list(six.getsockname()), False, False],
     ]
+
+
+@pytest.mark.parametrize("name", [None, "tunneler-server.socket", "tunneler-server@8081.socket"])
+def test_the_main_use_needs_no_name(kept: ExitStack, name: str | None) -> None:
+    (taken,) = started([listening(kept)], names=name)["taken"]
+    assert taken[0] == "tunneler-link"
+
+
+@pytest.mark.parametrize("name", ["tunneler-server.socket", "tunneler-admin", "tunneler-link2", ""])
+def test_a_name_that_means_nothing_to_the_role(kept: ExitStack, name: str) -> None:
+    answer = started([listening(kept)], names=name, role="client")
+    assert answer["status"] == 2
+    assert answer["error"] == (
+        f"LISTEN_FDS: descriptor 3 ({name}): no name that a client knows; "
+        "set FileDescriptorName= to tunneler-link or tunneler-capture"
+    )
+
+
+def test_one_address_twice(kept: ExitStack) -> None:
+    first, second = (kept.enter_context(socket.socket()) for _ in range(2))
+    for sock in (first, second):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(("127.0.0.1", first.getsockname()[1]))
+        sock.listen()
+    answer = started([first, second], names="tunneler-link:tunneler-server.socket")
+    port = first.getsockname()[1]
+    assert answer["status"] == 2
+    assert answer["error"] == (
+        "LISTEN_FDS: descriptor 4 (tunneler-server.socket): "
+        f"listens on 127.0.0.1 port {port}, as tunneler-link does; disable one of the units"
+    )
 
 
 def test_nothing_is_left_for_children(kept: ExitStack) -> None:
@@ -93,7 +130,7 @@ def test_meant_for_another_process(kept: ExitStack) -> None:
 
 def test_none_were_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LISTEN_FDS", raising=False)
-    assert passed_sockets() == []
+    assert passed_sockets(Role.CLIENT, CAPTURED) == {CAPTURED: []}
 
 
 def a_file(kept: ExitStack) -> Any:
@@ -123,9 +160,11 @@ def of_udp(kept: ExitStack) -> socket.socket:
 )
 def test_what_is_of_no_use(kept: ExitStack, make: Any, found: str) -> None:
     """Even beside one that is: the unit is wrong, and its owner is told what to write."""
-    answer = started([listening(kept), make(kept)], names="good:bad")
+    answer = started([listening(kept), make(kept)], names="tunneler-link:tunneler-capture")
     assert answer["status"] == 2
-    assert answer["error"].startswith("LISTEN_FDS: descriptor 4 (bad): expected a listening TCP socket, ")
+    assert answer["error"].startswith(
+        "LISTEN_FDS: descriptor 4 (tunneler-capture): expected a listening TCP socket, "
+    )
     assert found in answer["error"]
     assert "Accept=no" in answer["error"]
     assert "\n" not in answer["error"]
