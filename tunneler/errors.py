@@ -53,13 +53,14 @@ class ExitStatus(IntEnum):
     """Exit status of every program of the suite.
 
     ``USAGE`` covers flags and configuration alike (what click and argparse use for usage
-    errors). BSD's EX_CONFIG (78) is not used as well: one value means "starting me again
-    unchanged cannot help", so one ``RestartPreventExitStatus=2`` is enough.
+    errors; BSD's EX_CONFIG, 78, would say the same again). With ``CREDENTIALS`` as little as with
+    ``USAGE`` can it help to start again unchanged: ``RestartPreventExitStatus=2 3``.
     """
 
     OK = 0
     FAILURE = 1
     USAGE = 2
+    CREDENTIALS = 3
 
 
 class TunnelerError(Exception):
@@ -88,6 +89,14 @@ class ConfigError(TunnelerError):
 
 class PkiError(TunnelerError):
     """A certificate or key is missing, unreadable, in the way, or not fit for its role."""
+
+    exit_status = ExitStatus.CREDENTIALS
+
+
+class NotYetValid(PkiError):
+    """A certificate's time has not come. It may be the clock's fault, which machines set after they start."""
+
+    exit_status = ExitStatus.FAILURE
 
 
 class CaptureError(TunnelerError):

@@ -9,17 +9,22 @@ from tunneler.observability.log import EventHandler
 
 
 class Recorder(EventHandler):
-    """A list of events; as a context manager it listens."""
+    """A list of events; as a context manager it listens.
 
-    def __init__(self) -> None:
+    Args:
+        least: the level below which it does not.
+    """
+
+    def __init__(self, least: int = logging.DEBUG) -> None:
         super().__init__("test")
+        self._least = least
         self.events: list[tuple[str, str, dict[str, Any]]] = []
         self._logger = logging.getLogger("tunneler")
 
     def __enter__(self) -> Recorder:
         self._logger.addHandler(self)
         self._level = self._logger.level
-        self._logger.setLevel(logging.DEBUG)
+        self._logger.setLevel(self._least)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,6 +12,7 @@ from tunneler.errors import (
     ExitStatus,
     LinkFault,
     LocalProtocolError,
+    NotYetValid,
     PkiError,
     ProtocolError,
     RemoteProtocolError,
@@ -58,6 +59,8 @@ def test_configuration_errors_name_source_and_key(key: str, text: str) -> None:
 
 
 def test_exit_statuses() -> None:
-    assert (ExitStatus.OK, ExitStatus.FAILURE, ExitStatus.USAGE) == (0, 1, 2)
+    assert list(ExitStatus) == [0, 1, 2, 3]
     assert ConfigError("", "", "").exit_status is ExitStatus.USAGE
+    assert PkiError("x").exit_status is ExitStatus.CREDENTIALS
+    assert NotYetValid("x").exit_status is ExitStatus.FAILURE
     assert TransportError("x").exit_status is ExitStatus.FAILURE

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tunneler.addresses import Role
-from tunneler.cli.program import Group, program_of, report, version_option
+from tunneler.cli.program import Group, program_of, version_option
 from tunneler.cli.settings import load, options_of
 from tunneler.errors import CaptureError, ConfigError, ExitStatus
+from tunneler.observability.complaint import complain
 
 if TYPE_CHECKING:
     from tunneler.config.model import ClientConfig
@@ -100,7 +101,7 @@ def _wanted_backend(parameters: dict[str, Any]) -> str:
     try:
         return _configuration(parameters).capture.backend
     except ConfigError as error:
-        report(program_of(click.get_current_context()), f"warning: {error}")
+        complain(program_of(click.get_current_context()), f"warning: {error}")
         return "auto"
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tunneler.addresses import Role
-from tunneler.cli.program import Command, Group, program_of, report, version_option
+from tunneler.cli.program import Command, Group, program_of, version_option
 from tunneler.cli.settings import load, options_of
 from tunneler.errors import PkiError
+from tunneler.observability.complaint import complain
 
 if TYPE_CHECKING:
     from tunneler.config.load import Loaded
@@ -61,7 +62,7 @@ def _warn_of_credentials(role: Role, config: RoleConfig) -> None:
     try:
         load_credentials(tls.cert_file, tls.key_file, tls.ca_file, role, now=datetime.now(UTC))
     except PkiError as error:
-        report(program_of(click.get_current_context()), f"warning: {error}")
+        complain(program_of(click.get_current_context()), f"warning: {error}")
 
 
 for _role in Role:

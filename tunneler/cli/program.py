@@ -14,6 +14,7 @@ import click
 
 from tunneler import __version__
 from tunneler.errors import ExitStatus, TunnelerError
+from tunneler.observability.complaint import CONFIGURATION_REFUSED, EVENT_OF_STATUS, complain
 
 INTERRUPTED = 130
 """Exit status of a program ended by SIGINT, as shells report it: 128 and the number of the signal."""
@@ -25,12 +26,6 @@ HELP_WIDTH = 110
 def program_of(context: click.Context | None) -> str:
     """The name under which a command speaks: ``tunneler client`` is tunneler-client."""
     return context.command_path.replace(" ", "-") if context is not None else "tunneler"
-
-
-def report(program: str, message: str) -> None:
-    """Print each line of a message to standard error, with the program's name before it."""
-    for line in message.splitlines() or [""]:
-        click.echo(f"{program}: {line}", err=True)
 
 
 class _WithExample(click.Command):
@@ -50,7 +45,7 @@ class Command(_WithExample):
         try:
             return super().invoke(ctx)
         except TunnelerError as error:
-            report(program_of(ctx), str(error))
+            complain(program_of(ctx), str(error), EVENT_OF_STATUS[error.exit_status])
             return error.exit_status
 
 
@@ -93,9 +88,10 @@ def run(command: click.Command, program: str) -> NoReturn:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         name = program_of(context) if context is not None else program
-        report(name, error.format_message())
+        message = error.format_message()
         if isinstance(error, click.UsageError):
-            report(name, f"see {context.command_path if context is not None else program} --help")
+            message += f"\nsee {context.command_path if context is not None else program} --help"
+        complain(name, message, CONFIGURATION_REFUSED)
         sys.exit(ExitStatus.USAGE)
     except click.Abort:
         sys.exit(INTERRUPTED)

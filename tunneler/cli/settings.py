@@ -12,8 +12,9 @@ import click
 
 from tunneler.addresses import Role
 from tunneler.cli.apart import apart
-from tunneler.cli.program import program_of, report
+from tunneler.cli.program import program_of
 from tunneler.config.flags import FLAG_OF_KEY
+from tunneler.observability.complaint import complain
 
 if TYPE_CHECKING:
     from tunneler.config.load import Loaded
@@ -52,7 +53,7 @@ COMMON = (
     _setting("transport", metavar="NAME", help="What carries links: native or grpcio."),
     CONFIG_FILE,
     _setting("log.level", metavar="LEVEL", help="debug, info, warning or error."),
-    _setting("log.format", metavar="FORMAT", help="json, text or journal."),
+    _setting("log.format", metavar="FORMAT", help="auto, json, text or journal."),
 )
 OPTIONS_OF_ROLE: dict[Role, tuple[Decorator, ...]] = {
     Role.CLIENT: (
@@ -130,4 +131,4 @@ def _loaded(model: type[Model], parameters: dict[str, Any]) -> Loaded[Model]:
 def _print_warnings(warnings: Iterable[str]) -> None:
     program = program_of(click.get_current_context())
     for warning in warnings:
-        report(program, f"warning: {warning}")
+        complain(program, f"warning: {warning}")

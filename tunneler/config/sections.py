@@ -93,8 +93,8 @@ class LogConfig(Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important level that is still written."""
-    format: Literal["json", "text", "journal"] = "json"
-    """json: one object a line; text: for people; journal: fields for systemd's journal."""
+    format: Literal["auto", "json", "text", "journal"] = "auto"
+    """json: one object a line; text: for people; journal: systemd's, with fields; auto: journal or json."""
     output: OutputPath = "stdout"
     """stdout, stderr, or the path of a file to append to; format journal ignores it."""
 

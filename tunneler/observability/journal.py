@@ -12,9 +12,9 @@ import re
 import uuid
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 
 from tunneler.errors import ConfigError
+from tunneler.observability.journal_stream import SOCKET
 from tunneler.observability.log import EventHandler
 from tunneler.observability.rendering import plain, sentence
 
@@ -23,8 +23,6 @@ try:
 except ImportError as error:
     advice = "install systemd-python, or choose json or text"
     raise ConfigError("log.format", "", f"journal is not available ({error}); {advice}") from error
-
-SOCKET = Path("/run/systemd/journal/socket")
 
 MESSAGE_ID_NAMESPACE = uuid.UUID("02a794d2-f6f8-471c-858c-74cc71fc78b0")
 """MESSAGE_ID of an event is the version 5 UUID of its name under this one (chosen once, at random)."""
@@ -55,13 +53,23 @@ class JournalHandler(EventHandler):
             "TUNNELER_ROLE": self.role,
             "TUNNELER_EVENT": event,
         }
-        for name, value in fields.items():
-            key = field_name(name)
-            entry[f"{key}_" if key in entry else key] = plain(value)
-        # While journald restarts, or is overrun, there is nobody to tell.
-        with contextlib.suppress(OSError):
-            # Not send(), which finds its caller by reading source files, for every event.
-            sendv(*(_assignment(name, value) for name, value in entry.items()))
+        send_entry(entry, fields)
+
+
+def send_entry(entry: dict[str, object], fields: Mapping[str, object]) -> None:
+    """Send an entry.
+
+    Args:
+        entry: what journald knows itself (systemd.journal-fields(7)).
+        fields: ours, by the names that events give them.
+    """
+    for name, value in fields.items():
+        key = field_name(name)
+        entry[f"{key}_" if key in entry else key] = plain(value)
+    # While journald restarts, or is overrun, there is nobody to tell.
+    with contextlib.suppress(OSError):
+        # Not send(), which finds its caller by reading source files, for every event.
+        sendv(*(_assignment(name, value) for name, value in entry.items()))
 
 
 def field_name(name: str) -> str:

@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from tunneler.errors import ConfigError
+from tunneler.observability.journal_stream import is_journal
 from tunneler.observability.rendering import json_line, text_line
 
-Format = Literal["json", "text", "journal"]
+Format = Literal["auto", "json", "text", "journal"]
 Renderer = Callable[[float, str, str, str, Mapping[str, object]], str]
 
 LEVELS = {
@@ -36,6 +37,7 @@ _INVARIABLE = {
     **dict.fromkeys(("thread", "threadName", "process", "processName")),
 }
 LIBRARY_MESSAGE = "library_message"
+LOG_LINES_LOST = "log_lines_lost"
 
 FILE_MODE = 0o640
 """Of a log file that is made here: peers and targets are nobody else's business."""
@@ -153,7 +155,7 @@ class LineHandler(EventHandler):
         super().close()
 
     def _notice(self) -> str:
-        return self._render(time.time(), "warning", self.role, "log_lines_lost", {"count": self._lost})
+        return self._render(time.time(), "warning", self.role, LOG_LINES_LOST, {"count": self._lost})
 
 
 _installed: EventHandler | None = None
@@ -168,7 +170,8 @@ def configure(role: str, level: str, format: Format, output: str) -> None:
     Args:
         role: stamped on every line.
         level: the least that is shown: debug, info, warning or error.
-        format: ``journal`` speaks to journald directly, and ``output`` does not matter.
+        format: ``journal`` speaks to journald directly, and ``output`` does not matter; ``auto`` does so
+            where ``output`` is connected to the journal, and is ``json`` elsewhere.
         output: stdout, stderr, or the path of a file to append to.
 
     Raises:
@@ -197,21 +200,22 @@ def level_name(record: logging.LogRecord) -> str:
 
 
 def _handler(role: str, format: str, output: str) -> EventHandler:
-    if format == "journal":
+    renderer = "json" if format == "auto" else format
+    if format == "journal" or (format == "auto" and is_journal(_STANDARD_OUTPUTS.get(output, CLOSED))):
         from tunneler.observability.journal import JournalHandler
 
         return JournalHandler(role)
-    if format not in _RENDERERS:
-        raise ConfigError("log.format", "", f"expected json, text or journal, not {format!r}")
+    if renderer not in _RENDERERS:
+        raise ConfigError("log.format", "", f"expected auto, json, text or journal, not {format!r}")
     if output in _STANDARD_OUTPUTS:
         # What was printed before belongs above the first line.
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        return LineHandler(role, _RENDERERS[format], _own(_STANDARD_OUTPUTS[output]))
+        return LineHandler(role, _RENDERERS[renderer], _own(_STANDARD_OUTPUTS[output]))
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        return LineHandler(role, _RENDERERS[format], os.open(output, flags, FILE_MODE))
+        return LineHandler(role, _RENDERERS[renderer], os.open(output, flags, FILE_MODE))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         wanted = "expected stdout, stderr or a file that this user can write"

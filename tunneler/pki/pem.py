@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from tunneler.errors import PkiError
+from tunneler.errors import NotYetValid, PkiError
 from tunneler.pki.identity import MALFORMED
 from tunneler.pki.issue import PrivateKey
 
@@ -77,7 +77,9 @@ def require_valid_at(now: datetime, certificate: x509.Certificate, path: Path, *
     if now > end:
         raise PkiError(f"{path}: expired on {end:%Y-%m-%d %H:%M} UTC; {advice}")
     if now < start:
-        raise PkiError(f"{path}: valid only from {start:%Y-%m-%d %H:%M} UTC on; check this machine's clock")
+        raise NotYetValid(
+            f"{path}: valid only from {start:%Y-%m-%d %H:%M} UTC on; check this machine's clock"
+        )
 
 
 def is_signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -47,6 +47,6 @@ def test_force_replaces(program: Programs, tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_one_line(program: Programs, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     status, output, errors = program("tunneler-gencerts", "--dir", str(tmp_path / "file"))
-    assert (status, output) == (1, "")
+    assert (status, output) == (3, "")
     (line,) = errors.splitlines()
     assert line.startswith(f"tunneler-gencerts: {tmp_path}/file")

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Mapping
 
 import pytest
 
+from tests.unit.observability.journald import CONNECT, LISTEN, in_namespace, parse
 from tunneler.observability.journal import MAX_FIELD_NAME, MESSAGE_ID_NAMESPACE, field_name, priority
 
-STAND_IN = """
-import json, logging, os, socket, sys
+STAND_IN = (
+    LISTEN
+    + """
+import json, logging, sys
 from tunneler.errors import Code
 from tunneler.observability.log import EventLog, configure
 
-os.makedirs("/run/systemd/journal")
-journald = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-journald.bind("/run/systemd/journal/socket")
-journald.settimeout(10)
 configure("client", "debug", "journal", "ignored")
 log = EventLog("x")
 log.info("connection_opened", connection=bytes(16), target="192.168.1.5:80", bytes_up=5, up=True, cause=None)
@@ -37,29 +33,7 @@ journald.bind("/run/systemd/journal/socket")
 journald.close()
 log.info("refused")
 """
-
-
-def in_namespace(code: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with a /run of its own, empty and gone afterwards."""
-    own_user = [] if os.geteuid() == 0 else ["--map-root-user"]
-    shell = 'mount -t tmpfs tmpfs /run && exec "$@"'
-    command = ["unshare", "--mount", *own_user, "sh", "-c", shell, "sh", sys.executable, "-c", code]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
-
-
-def parse(datagram: bytes) -> Mapping[str, bytes]:
-    """systemd.io/JOURNAL_NATIVE_PROTOCOL: NAME=VALUE, or NAME, a 64-bit length and the value."""
-    fields: dict[str, bytes] = {}
-    while datagram:
-        line, _, rest = datagram.partition(b"\n")
-        name, equals, value = line.partition(b"=")
-        if not equals:
-            length = int.from_bytes(rest[:8], "little")
-            value, rest = rest[8 : 8 + length], rest[8 + length + 1 :]
-        assert name.decode() not in fields
-        fields[name.decode()] = value
-        datagram = rest
-    return fields
+)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +110,41 @@ def test_without_a_journal_the_operator_is_told_in_one_line(before: str, message
     assert (done.returncode, done.stderr) == (0, "")
     (line,) = done.stdout.splitlines()
     assert line.startswith(message)
+
+
+AUTO = """
+import sys
+from tunneler.observability.log import EventLog, configure
+{change}
+configure("client", "info", "auto", "{output}")
+EventLog("x").info("connection_opened")
+journald.settimeout(0)
+try:
+    journald.recv(1 << 16)
+except BlockingIOError:
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "output", "journal"),
+    [
+        ("", "stderr", True),
+        ("os.dup2(2, 1)", "stdout", True),
+        ("", "stdout", False),
+        ("", "/run/log", False),
+        ("del os.environ['JOURNAL_STREAM']", "stderr", False),
+        ("os.environ['JOURNAL_STREAM'] = 'strange'", "stderr", False),
+        ("os.dup2(1, 2)", "stderr", False),
+        ("os.close(2)", "stderr", False),
+        ("os.unlink('/run/systemd/journal/socket')", "stderr", False),
+    ],
+)
+def test_auto_is_the_journal_where_the_output_is_connected_to_it(
+    change: str, output: str, journal: bool
+) -> None:
+    done = in_namespace(LISTEN + CONNECT + AUTO.format(change=change, output=output))
+    assert done.returncode == (0 if journal else 3), done
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_configuring_again_reopens_the_file_and_leaves_no_descriptor(file: Path)
     ("level", "form", "output", "message"),
     [
         ("loud", "json", "stdout", "log.level: expected debug, info, warning, error, not 'loud'"),
-        ("info", "xml", "stdout", "log.format: expected json, text or journal, not 'xml'"),
+        ("info", "xml", "stdout", "log.format: expected auto, json, text or journal, not 'xml'"),
         ("info", "json", "/nowhere/x.log", "'/nowhere/x.log': No such file or directory"),
         ("info", "json", "/", "'/': Is a directory"),
         ("info", "json", "a\0b", "embedded null"),

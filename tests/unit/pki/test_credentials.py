@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tunneler.addresses import Identity, Role
-from tunneler.errors import PkiError
+from tunneler.errors import ExitStatus, PkiError
 from tunneler.pki.credentials import EXPIRY_WARNING_DAYS, Credentials, days_left, load_credentials
 from tunneler.pki.issue import CA_VALIDITY, LEAF_VALIDITY, Issued, issue_authority, issue_leaf
 from tunneler.pki.store import generate
@@ -170,6 +170,15 @@ def test_expired_and_not_yet_valid(certs: Path) -> None:
     early = NOW - timedelta(days=1)
     wanted = "client/cert.pem: valid only from 2025-12-31 23:55 UTC on; check this machine's clock"
     assert refusal(certs, now=early) == wanted
+
+
+def test_only_time_can_help_a_certificate_that_is_not_yet_valid(certs: Path) -> None:
+    """A service manager may start us again, and the clock may be right then."""
+    with pytest.raises(PkiError) as early:
+        load(certs, now=NOW - timedelta(days=1))
+    with pytest.raises(PkiError) as late:
+        load(certs, now=NOW + LEAF_VALIDITY)
+    assert (early.value.exit_status, late.value.exit_status) == (ExitStatus.FAILURE, ExitStatus.CREDENTIALS)
 
 
 def test_expired_authority(certs: Path) -> None:
