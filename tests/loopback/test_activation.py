@@ -12,6 +12,7 @@ from tests.loopback.applications import echo_target
 from tests.loopback.recorder import Recorder
 from tests.loopback.running import until
 from tests.loopback.trio import HOST, Running, stage
+from tunneler.engine.lifecycle import Lifecycle
 from tunneler.errors import ConfigError
 from tunneler.roles.client import Client
 from tunneler.roles.server import Server
@@ -91,4 +92,4 @@ async def test_the_stock_transport_takes_no_sockets(pki: Path) -> None:
         with listen(HOST, 0) as passed:
             server = Server(trio.server_config(transport="grpcio"), [passed])
             with pytest.raises(ConfigError, match="set transport to native, or disable"):
-                await server.serve(asyncio.Event())
+                await server.serve(Lifecycle())

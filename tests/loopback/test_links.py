@@ -23,6 +23,7 @@ from tests.loopback.recorder import Recorder
 from tests.loopback.running import background, eventually, until
 from tests.loopback.trio import HOST, Trio, free_port, part_of, running_trio, stage, usable
 from tunneler.addresses import Role
+from tunneler.engine.lifecycle import Lifecycle
 from tunneler.errors import Code, TransportError
 from tunneler.protocol.frames import Bye, Heartbeat
 from tunneler.roles.client import Client
@@ -268,7 +269,7 @@ async def test_address_in_use(pki: Path) -> None:
         async with stage(pki) as trio:
             server = Server(trio.server_config(taken.port))
             with pytest.raises(TransportError, match=f"cannot listen on {HOST}:{taken.port}"):
-                await server.serve(asyncio.Event())
+                await server.serve(Lifecycle())
             client = Client(trio.client_config(listen_port=taken.port))
             with pytest.raises(TransportError, match=f"cannot listen on {HOST}:{taken.port}"):
-                await client.serve(asyncio.Event())
+                await client.serve(Lifecycle())

@@ -20,6 +20,7 @@ from tests.loopback.held import held_by_dialler, held_by_server
 from tests.loopback.running import eventually, until
 from tunneler.addresses import Endpoint, HostPort
 from tunneler.config.model import CaptureConfig, ClientConfig, ProxyConfig, ServerConfig
+from tunneler.engine.lifecycle import Lifecycle
 from tunneler.errors import CaptureError
 from tunneler.roles.client import Client
 from tunneler.roles.dialing import DialingRole
@@ -63,10 +64,11 @@ def free_port() -> int:
 class Running(Generic[Kind]):
     """A role at work, and the means to end it."""
 
-    def __init__(self, role: Kind, group: asyncio.TaskGroup) -> None:
+    def __init__(self, role: Kind, group: asyncio.TaskGroup, life: Lifecycle | None = None) -> None:
         self.role: Kind = role
-        self.stop = asyncio.Event()
-        self.task = group.create_task(role.serve(self.stop))
+        life = life or Lifecycle()
+        self.stop = life.stop
+        self.task = group.create_task(role.serve(life))
 
     async def finish(self) -> None:
         """Stop as SIGTERM does; return when that is done."""

@@ -31,6 +31,8 @@ class LinkKeeper:
     ) -> None:
         self.server = server
         self.end: LinkEnd | None = None
+        self.failure: str | None = None
+        """Why there is no link, if one was tried."""
         self._dialer = dialer
         self._backoff = backoff
         self._make_end = make_end
@@ -49,6 +51,7 @@ class LinkKeeper:
             try:
                 await self._dialer.run_link(self.server, self._attach)
             except TransportError as error:
+                self.failure = str(error)
                 _log.warning("link_failed", server=self.server, error=error)
             if self._stopping:
                 return
@@ -59,9 +62,14 @@ class LinkKeeper:
     def _pause(self, lasted: float) -> float:
         return self._backoff.refused() if self._farewell in HOPELESS else self._backoff.after(lasted)
 
-    def ended(self, code: Code) -> None:
+    def greeted(self) -> None:
+        """The link's end has been greeted by the server: it is of use."""
+        self.failure = None
+
+    def ended(self, code: Code, reason: str) -> None:
         """The link's end tells how it ended."""
         self._farewell = code
+        self.failure = f"{self.server}: {reason}"
         self.end = None
 
     def _attach(self, stream: BatchStream) -> BatchReceiver:

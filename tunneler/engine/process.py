@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import resource
 import signal
@@ -12,26 +13,37 @@ from contextlib import suppress
 from typing import Any
 
 from tunneler.engine.driver import TICK_SECONDS
+from tunneler.engine.lifecycle import Lifecycle
 from tunneler.errors import ExitStatus
 from tunneler.observability.log import EventLog
+from tunneler.systemd.notify import Notifier
 
 _log = EventLog("process")
 
 
-def run_until_stopped(serve: Callable[[asyncio.Event], Awaitable[None]]) -> ExitStatus:
-    """Run a role until it has stopped.
+def run_until_stopped(serve: Callable[[Lifecycle], Awaitable[None]]) -> ExitStatus:
+    """Run a role until it has stopped, and keep the service manager informed.
 
-    The first SIGTERM or SIGINT sets the event: drain. The second ends the role at once. Both
+    The first SIGTERM or SIGINT requests a stop: drain. The second ends the role at once. Both
     are what an operator asked for, so both are a success.
+
+    Raises:
+        ConfigError: the service manager announced itself in a way that makes no sense.
     """
     import uvloop
 
+    # SIGABRT is what systemd ends a stuck loop with (WatchdogSignal=): where it is stuck goes to stderr.
+    faulthandler.enable()
     _raise_file_limit()
     gc.collect()
     gc.freeze()  # what the imports made lives as long as the process: not worth a look each time
     outcome = _Outcome()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, suppress(asyncio.CancelledError):
-        runner.run(_serve(serve, outcome))
+    with (
+        Notifier.of_environment(_log.warning) as notifier,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        suppress(asyncio.CancelledError),
+    ):
+        runner.run(_serve(serve, Lifecycle(notifier), outcome))
     return outcome.status
 
 
@@ -39,8 +51,7 @@ class _Outcome:
     status = ExitStatus.OK
 
 
-async def _serve(serve: Callable[[asyncio.Event], Awaitable[None]], outcome: _Outcome) -> None:
-    stop = asyncio.Event()
+async def _serve(serve: Callable[[Lifecycle], Awaitable[None]], life: Lifecycle, outcome: _Outcome) -> None:
     role = asyncio.current_task()
     loop = asyncio.get_running_loop()
 
@@ -57,17 +68,18 @@ async def _serve(serve: Callable[[asyncio.Event], Awaitable[None]], outcome: _Ou
     loop.set_exception_handler(failed)
 
     def requested(number: signal.Signals) -> None:
-        if stop.is_set():
+        if life.stop.is_set():
             _log.warning("stopped_at_once", signal=number.name)
             if role is not None:
                 role.cancel()
             return
         _log.info("stop_requested", signal=number.name)
-        stop.set()
+        life.request_stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, requested, number)
-    await serve(stop)
+    with life.followed():
+        await serve(life)
 
 
 async def tick(*callbacks: Callable[[], None]) -> None:

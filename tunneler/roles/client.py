@@ -7,7 +7,6 @@ stop: remove the rules, close the listeners, let connections finish, leave
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,8 +16,10 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from tunneler.addresses import ConnectionId, Endpoint, FourTuple, Role
+from tunneler.capture.liveness import Liveness
 from tunneler.capture.original import DestinationCheck, accepted_at, original_destination
 from tunneler.capture.select import backend
+from tunneler.engine.lifecycle import Lifecycle
 from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import run_until_stopped
 from tunneler.engine.splice import Splice
@@ -43,8 +44,8 @@ def run(config: ClientConfig) -> ExitStatus:
     """
     passed = passed_sockets(Role.CLIENT, CAPTURED)
 
-    async def serve(stop: asyncio.Event) -> None:
-        await Client(config, passed[CAPTURED]).serve(stop)
+    async def serve(life: Lifecycle) -> None:
+        await Client(config, passed[CAPTURED], Liveness.of_environment()).serve(life)
 
     return run_until_stopped(serve)
 
@@ -54,11 +55,17 @@ class Client(DialingRole):
 
     Args:
         listening: sockets where captured connections arrive, instead of ones that are made for it.
+        liveness: where whoever keeps the rules looks whether this client lives; closed in the end.
     """
 
     _config: ClientConfig
 
-    def __init__(self, config: ClientConfig, listening: Sequence[socket.socket] = ()) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        listening: Sequence[socket.socket] = (),
+        liveness: Liveness | None = None,
+    ) -> None:
         super().__init__(
             Role.CLIENT,
             config.client_id,
@@ -71,16 +78,18 @@ class Client(DialingRole):
         self._listening = listening
         require_reach(listening, self._plan)
         self._acceptors: list[Acceptor] = []
+        self._accepting = False
+        self._liveness = liveness or Liveness(None)
         self._secret = token_bytes(16)
         self._counter = count()
         self._spares_keepalive = config.timeouts.idle_spares_keepalive and config.tcp_keepalive.enabled
 
-    async def serve(self, stop: asyncio.Event) -> None:
+    async def serve(self, life: Lifecycle) -> None:
         """Capture and carry connections until asked to stop."""
-        with self.reactor, ExitStack() as listening:
+        with self._liveness, self.reactor, ExitStack() as listening:
             for sock in self._listening or self._listen():
                 prepare(sock, self._config.tcp_keepalive)  # what is accepted inherits it
-                acceptor = Acceptor(sock, self.reactor, self._accepted, self._log.error)
+                acceptor = Acceptor(sock, self.reactor, self._accepted, self._log.error, held=True)
                 listening.callback(self._acceptors.clear)
                 listening.callback(acceptor.close)
                 self._acceptors.append(acceptor)
@@ -90,12 +99,28 @@ class Client(DialingRole):
                     pause()
                     listening.close()
 
-                await self.keep_links(stop, before_drain=stop_capturing)
+                await self.keep_links(life, before_drain=stop_capturing)
+
+    def link_up(self, end: LinkEnd) -> None:
+        self._begin_to_accept()
+        self.life.ready()
 
     def tick(self) -> None:
         super().tick()
+        if self.all_tried:
+            self._begin_to_accept()
+        self._liveness.tell(up=self.usable_links > 0 and not self._draining)
         for acceptor in self._acceptors:
             acceptor.tick()
+
+    def _begin_to_accept(self) -> None:
+        """Not before there is a link, or none to be had: the connection that a socket unit started
+        the client for is there before either.
+        """
+        if not self._accepting:
+            self._accepting = True
+            for acceptor in self._acceptors:
+                acceptor.begin()
 
     # Capture.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tunneler.addresses import HostPort, Role
 from tunneler.engine.driver import LinkDriver, clock
 from tunneler.engine.keeper import LinkKeeper
+from tunneler.engine.lifecycle import Lifecycle, counted
 from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import tick, wait_for
 from tunneler.engine.splice import Splice
@@ -43,6 +44,7 @@ class DialingRole:
         self._opening_timeout = opening_timeout
         self._log = EventLog(role)
         self._budget = Budget(config.limits.memory_budget)
+        self.life = Lifecycle()
         self._drained = asyncio.Event()
         self._draining = False
         self.reactor = Reactor()
@@ -54,16 +56,18 @@ class DialingRole:
 
     # The life of the role.
 
-    async def keep_links(self, stop: asyncio.Event, before_drain: Callable[[], None]) -> None:
+    async def keep_links(self, life: Lifecycle, before_drain: Callable[[], None]) -> None:
         """Keep a link to every server until asked to stop; then drain.
 
         Args:
             before_drain: stops new connections from coming in.
         """
+        self.life = life
+        life.describe_by(self.describe)
         async with asyncio.TaskGroup() as tasks:
             keepers = [tasks.create_task(keeper.run()) for keeper in self._keepers]
             ticker = tasks.create_task(tick(self.tick))
-            await stop.wait()
+            await life.stop.wait()
             before_drain()
             await self._drain()
             await self._say_goodbye(keepers)
@@ -78,6 +82,25 @@ class DialingRole:
     @property
     def connection_count(self) -> int:
         return sum(len(end.splices) for end in self.ends)
+
+    @property
+    def usable_links(self) -> int:
+        """Links over which connections may be opened."""
+        return sum(end.usable for end in self.ends)
+
+    @property
+    def all_tried(self) -> bool:
+        """Whether every server has been asked for a link, and failed to give one."""
+        return all(keeper.failure is not None for keeper in self._keepers)
+
+    def describe(self) -> str:
+        """What goes on, in one line for people."""
+        connections = counted(self.connection_count, "connection")
+        if self._draining:
+            return f"draining, {connections} left"
+        links = f"{self.usable_links} of {counted(len(self._keepers), 'link')} up, {connections}"
+        failures = [keeper.failure for keeper in self._keepers if keeper.failure is not None]
+        return "; ".join((links, *failures[:1]))
 
     async def _drain(self) -> None:
         self._draining = True
@@ -127,6 +150,7 @@ class DialingRole:
         match event:
             case LinkOpened(instance):
                 self._log.info("link_up", server=end.driver.stream.peer.address, server_instance=instance)
+                self._keeper_of(end).greeted()
                 if self._draining:
                     end.driver.link.outbox.put_control(Drain())
                 self.link_up(end)
@@ -141,9 +165,10 @@ class DialingRole:
         peer = end.driver.stream.peer
         log = self._log.info if self._draining else self._log.warning
         log("link_down", server=peer.address, cause=code.name.lower(), reason=reason)
-        for keeper in self._keepers:
-            if keeper.end is end:
-                keeper.ended(code)
+        self._keeper_of(end).ended(code, reason)
+
+    def _keeper_of(self, end: LinkEnd) -> LinkKeeper:
+        return next(keeper for keeper in self._keepers if keeper.end is end)
 
     # Connections.
 

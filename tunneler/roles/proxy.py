@@ -7,10 +7,10 @@ stop: take nothing new, let connections finish, leave
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from tunneler.addresses import Endpoint, Role
+from tunneler.engine.lifecycle import Lifecycle
 from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import run_until_stopped
 from tunneler.engine.splice import Splice
@@ -32,8 +32,8 @@ def run(config: ProxyConfig) -> ExitStatus:
         TunnelerError: it cannot start.
     """
 
-    async def serve(stop: asyncio.Event) -> None:
-        await Proxy(config).serve(stop)
+    async def serve(life: Lifecycle) -> None:
+        await Proxy(config).serve(life)
 
     return run_until_stopped(serve)
 
@@ -49,10 +49,10 @@ class Proxy(DialingRole):
         )
         self._translation = Translation(config.all_routes)
 
-    async def serve(self, stop: asyncio.Event) -> None:
+    async def serve(self, life: Lifecycle) -> None:
         """Dial for the servers until asked to stop."""
         with self.reactor:
-            await self.keep_links(stop, before_drain=lambda: None)
+            await self.keep_links(life, before_drain=lambda: None)
 
     # Links.
 
@@ -64,6 +64,7 @@ class Proxy(DialingRole):
         super().link_event(end, event)
         if not isinstance(event, RoutesAccepted):
             return
+        self.life.ready()
         server = end.driver.stream.peer.address
         self._log.info("registered", server=server, routes=" ".join(map(str, self._config.all_routes)))
         for route in event.conflicts:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tunneler.addresses import Role
 from tunneler.engine.driver import LinkDriver, clock
+from tunneler.engine.lifecycle import Lifecycle, counted
 from tunneler.engine.process import run_until_stopped, tick, wait_for
 from tunneler.errors import Code, ExitStatus
 from tunneler.observability.log import EventLog
@@ -56,8 +57,8 @@ def run(config: ServerConfig) -> ExitStatus:
     """
     passed = passed_sockets(Role.SERVER, LINKS)
 
-    async def serve(stop: asyncio.Event) -> None:
-        await Server(config, passed[LINKS]).serve(stop)
+    async def serve(life: Lifecycle) -> None:
+        await Server(config, passed[LINKS]).serve(life)
 
     return run_until_stopped(serve)
 
@@ -81,20 +82,28 @@ class Server:
         self._drained = asyncio.Event()
         self.reactor = Reactor()
 
-    async def serve(self, stop: asyncio.Event) -> None:
+    async def serve(self, life: Lifecycle) -> None:
         """Relay until asked to stop."""
+        life.describe_by(self._describe)
         listener = listener_of(self.config, self.reactor, _log.warning)
         with self.reactor:
-            await self._listen(listener, stop)
+            await self._listen(listener, life)
 
-    async def _listen(self, listener: Listener, stop: asyncio.Event) -> None:
+    def _describe(self) -> str:
+        connections = counted(len(self.relay.connections), "connection")
+        if self.relay.draining:
+            return f"draining, {connections} left"
+        return f"{counted(len(self.relay.links), 'link')}, {connections}"
+
+    async def _listen(self, listener: Listener, life: Lifecycle) -> None:
         listening = self._listening or self.config.listen_addr
         addresses = " ".join(map(str, self.addresses))
         calls = health_calls(lambda: self.relay.draining)
         async with listener.serve(listening, self._attach, calls), asyncio.TaskGroup() as tasks:
             _log.info("listening", address=addresses)
             ticker = tasks.create_task(tick(self._tick))
-            await stop.wait()
+            life.ready()
+            await life.stop.wait()
             await self._drain()
             ticker.cancel()
 

@@ -58,6 +58,7 @@ class Acceptor:
         accepted: given each connection, and its peer's host and port. The connection has the
             options of the listening socket (TCP_NODELAY and keepalive, in Linux), but blocks.
         report: told, as an event and its fields, when the kernel has no room for more.
+        held: accept nothing before :meth:`begin`; until then, connections wait in the kernel's queue.
     """
 
     def __init__(
@@ -66,19 +67,25 @@ class Acceptor:
         reactor: Reactor,
         accepted: Callable[[socket.socket, tuple[str, int]], None],
         report: Callable[..., None],
+        *,
+        held: bool = False,
     ) -> None:
         self._sock = sock
         self._reactor = reactor
         self._accepted = accepted
         self._report = report
         self._paused = False
-        reactor.register(sock.fileno(), READ, self._ready)
+        reactor.register(sock.fileno(), 0 if held else READ, self._ready)
+
+    def begin(self) -> None:
+        """Accept what waits, and what comes."""
+        self._paused = False
+        self._reactor.modify(self._sock.fileno(), READ)
 
     def tick(self) -> None:
         """Try again after file descriptors ran out."""
         if self._paused:
-            self._paused = False
-            self._reactor.modify(self._sock.fileno(), READ)
+            self.begin()
 
     def close(self) -> None:
         self._reactor.forget(self._sock.fileno())

@@ -10,7 +10,6 @@ that is to say that it is alive must not.
 from __future__ import annotations
 
 import array
-import asyncio
 import os
 import socket
 import time
@@ -189,6 +188,8 @@ def _line(text: str) -> str:
 
 async def _hung_up(reader: int, seconds: float) -> bool:
     """Wait until nobody holds the other end of a pipe."""
+    import asyncio  # not every service has an event loop
+
     loop = asyncio.get_running_loop()
     closed = asyncio.Event()
     loop.add_reader(reader, closed.set)

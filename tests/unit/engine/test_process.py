@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from tests.loopback.manager import FakeManager
 from tunneler.engine.process import tick, wait_for
 
 PROLOGUE = """
@@ -24,17 +27,17 @@ def say(word):
     print(word, flush=True)
 """
 GRACEFUL = """
-async def serve(stop):
+async def serve(life):
     say("serving")
-    await stop.wait()
+    await life.stop.wait()
     say("draining")
 
 sys.exit(run_until_stopped(serve))
 """
 STUBBORN = """
-async def serve(stop):
+async def serve(life):
     say("serving")
-    await stop.wait()
+    await life.stop.wait()
     say("draining")
     try:
         await asyncio.sleep(60)
@@ -44,18 +47,18 @@ async def serve(stop):
 sys.exit(run_until_stopped(serve))
 """
 FAILING = """
-async def serve(stop):
+async def serve(life):
     raise LookupError("no such thing")
 
 sys.exit(run_until_stopped(serve))
 """
 BROKEN_CALLBACK = """
-async def serve(stop):
+async def serve(life):
     def callback():
         raise LookupError("in a callback")
     asyncio.get_running_loop().call_soon(callback)
     try:
-        await stop.wait()
+        await life.stop.wait()
     finally:
         say("released")
 
@@ -63,7 +66,7 @@ sys.exit(run_until_stopped(serve))
 """
 LIMIT = """
 import resource
-async def serve(stop):
+async def serve(life):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     say("raised" if soft == hard else "not raised")
 
@@ -72,13 +75,32 @@ sys.exit(run_until_stopped(serve))
 """
 
 
+STUCK = """
+import time
+
+def stuck():
+    say("stuck")
+    time.sleep(3600)
+
+async def serve(life):
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, stuck)
+    life.describe_by(lambda: "at work")
+    life.ready()
+    say("serving")
+    await life.stop.wait()
+
+sys.exit(run_until_stopped(serve))
+"""
+
+
 @contextmanager
-def program(source: str) -> Iterator[subprocess.Popen[str]]:
+def program(source: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         (sys.executable, "-W", "error", "-c", textwrap.dedent(PROLOGUE + source)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, **environment},
     )
     with process:
         try:
@@ -139,6 +161,37 @@ def test_the_limit_of_files_is_raised() -> None:
     with program(LIMIT) as process:
         assert line(process) == "raised"
         process.communicate(timeout=10)
+
+
+def test_the_service_manager_is_told(tmp_path: Path) -> None:
+    with (
+        FakeManager(tmp_path / "notify") as manager,
+        program(STUCK, NOTIFY_SOCKET=manager.address) as process,
+    ):
+        assert manager.wait_for("READY=1") == "READY=1\nSTATUS=at work"
+        os.kill(process.pid, signal.SIGTERM)
+        assert manager.wait_for("STOPPING=1")
+        process.communicate(timeout=10)
+    assert process.returncode == 0
+
+
+def test_a_stuck_loop_gives_no_sign_of_life(tmp_path: Path) -> None:
+    """systemd ends it then, with SIGABRT, and where it was stuck is on record."""
+    environment = {"WATCHDOG_USEC": "400000"}
+    with (
+        FakeManager(tmp_path / "notify") as manager,
+        program(STUCK, NOTIFY_SOCKET=manager.address, **environment) as process,
+    ):
+        for _ in range(4):
+            manager.wait_for("WATCHDOG=1", seconds=2)
+        os.kill(process.pid, signal.SIGUSR1)
+        assert (line(process), line(process)) == ("serving", "stuck")
+        manager.said().clear()
+        assert select.select([manager], [], [], 0.8) == ([], [], [])
+        process.send_signal(signal.SIGABRT)
+        _, errors = process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGABRT
+    assert " in stuck\n" in errors
 
 
 async def test_wait_for() -> None:

@@ -1,0 +1,99 @@
+"""A role's life as others follow it: when it works, what it does, and when it is to stop.
+
+    role  →  outside    ready(), and a line that describes what goes on
+    outside  →  role    the event ``stop``
+
+Outside is the service manager, if one started the role. While it is followed, the manager has the
+line kept up to date, gets its sign of life from the event loop (one that is stuck is restarted),
+and is asked for patience as long as the role starts or drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from tunneler.systemd.notify import Notifier
+
+STATUS_SECONDS: Final = 1.0
+"""The line is looked at this often, and sent when it has changed."""
+
+PATIENCE_SECONDS: Final = 10.0
+"""The manager is to wait for this long while the role starts or drains; asked for with every look at the
+line, so that only a stuck one uses it up."""
+
+
+class Lifecycle:
+    """Of one role in one process.
+
+    Args:
+        notifier: speaks to the service manager; None: there is none.
+    """
+
+    def __init__(self, notifier: Notifier | None = None) -> None:
+        self.stop = asyncio.Event()
+        """Set: drain, and end."""
+        self.notifier = notifier or Notifier(None, None, lambda *_, **__: None)
+        self.is_ready = False
+        self._describe: Callable[[], str] = lambda: "starting"
+        self._said = ""
+        self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
+
+    # From the role.
+
+    def describe_by(self, describe: Callable[[], str]) -> None:
+        """Args: describe: what the role does, in one line; asked often."""
+        self._describe = describe
+
+    def ready(self) -> None:
+        """The role does its work; what follows the first call is no news."""
+        if not self.is_ready and not self.stop.is_set():
+            self.is_ready = True
+            self._said = self._describe()
+            self.notifier.ready(self._said)
+
+    # From outside.
+
+    def request_stop(self) -> None:
+        """Have the role drain, and end."""
+        self.stop.set()
+        self._said = "stopping"
+        self.notifier.stopping(self._said)
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        """Keep the service manager informed, from the running loop, while the context is open."""
+        if self.notifier.active:
+            self._every(STATUS_SECONDS, self._inform)
+            if self.notifier.watchdog_seconds is not None:
+                self._every(self.notifier.watchdog_seconds / 2, self.notifier.alive)
+        try:
+            yield
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+
+    def _every(self, seconds: float, act: Callable[[], None]) -> None:
+        """Act now, and again and again."""
+
+        def turn() -> None:
+            self._timers[act] = asyncio.get_running_loop().call_later(seconds, turn)
+            act()
+
+        turn()
+
+    def _inform(self) -> None:
+        self.notifier.flush()
+        if not self.is_ready or self.stop.is_set():
+            self.notifier.extend_timeout(PATIENCE_SECONDS)
+        line = self._describe()
+        if line != self._said:
+            self._said = line
+            self.notifier.status(line)
+
+
+def counted(number: int, what: str) -> str:
+    """``1 link``, ``2 links``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
