@@ -53,14 +53,16 @@ class ExitStatus(IntEnum):
     """Exit status of every program of the suite.
 
     ``USAGE`` covers flags and configuration alike (what click and argparse use for usage
-    errors; BSD's EX_CONFIG, 78, would say the same again). With ``CREDENTIALS`` as little as with
-    ``USAGE`` can it help to start again unchanged: ``RestartPreventExitStatus=2 3``.
+    errors; BSD's EX_CONFIG, 78, would say the same again). With ``CREDENTIALS`` and ``UNSUPPORTED`` (this
+    host lacks something) as little as with ``USAGE`` can it help to start again unchanged:
+    ``RestartPreventExitStatus=2 3 4``.
     """
 
     OK = 0
     FAILURE = 1
     USAGE = 2
     CREDENTIALS = 3
+    UNSUPPORTED = 4
 
 
 class TunnelerError(Exception):
@@ -101,6 +103,12 @@ class NotYetValid(PkiError):
 
 class CaptureError(TunnelerError):
     """The kernel's packet filter did not do what was asked, or said so badly."""
+
+
+class CaptureUnavailable(CaptureError):
+    """This host has no packet filter that can be used: the kernel or a library is not there."""
+
+    exit_status = ExitStatus.UNSUPPORTED
 
 
 class TransportError(TunnelerError):

@@ -59,7 +59,7 @@ def test_configuration_errors_name_source_and_key(key: str, text: str) -> None:
 
 
 def test_exit_statuses() -> None:
-    assert list(ExitStatus) == [0, 1, 2, 3]
+    assert list(ExitStatus) == [0, 1, 2, 3, 4]
     assert ConfigError("", "", "").exit_status is ExitStatus.USAGE
     assert PkiError("x").exit_status is ExitStatus.CREDENTIALS
     assert NotYetValid("x").exit_status is ExitStatus.FAILURE

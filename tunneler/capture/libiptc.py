@@ -29,7 +29,7 @@ from typing import Any, Protocol, Self
 
 from tunneler.capture.rules import IPVersion
 from tunneler.capture.xtables import Entry, renamed
-from tunneler.errors import CaptureError
+from tunneler.errors import CaptureError, CaptureUnavailable
 
 DEFAULT_LOCK_FILE = "/run/xtables.lock"
 """XT_LOCK_NAME of iptables; XTABLES_LOCKFILE overrides it there as here (iptables(8))."""
@@ -42,6 +42,10 @@ TABLE_NAMES: dict[IPVersion, Path] = {
     6: Path("/proc/thread-self/net/ip6_tables_names"),
 }
 """The legacy tables that exist in this namespace; opening one makes it exist, for good."""
+
+OPENED = "opened"
+NOT_PERMITTED = "you must be root"
+"""What libiptc makes of EPERM (iptc_strerror in libiptc.c)."""
 
 
 class _Table(Protocol):
@@ -69,7 +73,7 @@ def load() -> Any:
     """Import python-iptables.
 
     Raises:
-        CaptureError: it, or a C library that it needs, is missing or does not fit.
+        CaptureUnavailable: it, or a C library that it needs, is missing or does not fit.
     """
     try:
         with warnings.catch_warnings():
@@ -79,7 +83,7 @@ def load() -> Any:
     except Exception as error:
         # Not only ImportError: what it does while it is imported may also end in an OSError, an
         # AttributeError of a library not found, or an exception class defined in itself.
-        raise CaptureError(
+        raise CaptureUnavailable(
             f"python-iptables cannot be loaded (are libip4tc and libxtables there?): {error}"
         ) from error
     return iptc
@@ -134,14 +138,15 @@ def _lock(descriptor: int, path: Path) -> None:
 class NatTable:
     """A copy of one family's nat table, read now; changes reach the kernel, all at once, by :meth:`commit`.
 
-    Every method raises CaptureError if libiptc or the kernel refuses. To be used as a context manager, and by
-    one thread: all objects of a family share one object of python-iptables.
+    Every method raises CaptureError if libiptc or the kernel refuses; opening one, CaptureUnavailable if there
+    is none. To be used as a context manager, and by one thread: all objects of a family share one object of
+    python-iptables.
     """
 
     def __init__(self, version: IPVersion) -> None:
         self.version = version
         self._iptc = load()
-        with self._refusals("opened"):
+        with self._refusals(OPENED):
             make = self._iptc.Table if version == 4 else self._iptc.Table6
             self._table: _Table = make("nat", autocommit=False)
             self._table.refresh()
@@ -209,7 +214,10 @@ class NatTable:
         except self._iptc.IPTCError as error:
             # libiptc's own words arrive as the representation of bytes.
             reason = re.sub(r"b'(.*)'", r"\1", str(error))
-            raise CaptureError(f"the IPv{self.version} nat table cannot be {attempt}: {reason}") from error
+            # Whoever may not open it learns nothing about whether it is there.
+            absent = attempt == OPENED and NOT_PERMITTED not in reason
+            kind = CaptureUnavailable if absent else CaptureError
+            raise kind(f"the IPv{self.version} nat table cannot be {attempt}: {reason}") from error
 
 
 def _buffer(raw: bytes) -> ctypes.Array[ctypes.c_char]:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from tunneler.errors import CaptureError
+from tunneler.errors import CaptureError, CaptureUnavailable
 
 LIBRARY = "libnftables.so.1"
 
@@ -26,6 +26,9 @@ NFT_CTX_OUTPUT_NUMERIC_ALL = 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10
 
 NETLINK_NETFILTER = 12
 """linux/netlink.h."""
+
+NOT_PERMITTED = "not permitted"
+"""strerror(3) of EPERM."""
 
 Object = dict[str, Any]
 """One element of libnftables-json(5): ``{"add": …}``, ``{"chain": …}`` and so on."""
@@ -58,12 +61,12 @@ def load() -> ctypes.CDLL:
     """Load the library.
 
     Raises:
-        CaptureError: it is not installed.
+        CaptureUnavailable: it is not installed.
     """
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
-        raise CaptureError(f"{LIBRARY} cannot be loaded (Debian: libnftables1): {error}") from error
+        raise CaptureUnavailable(f"{LIBRARY} cannot be loaded (Debian: libnftables1): {error}") from error
     context = ctypes.c_void_p
     library.nft_ctx_new.restype = context
     library.nft_ctx_new.argtypes = [ctypes.c_uint32]
@@ -105,8 +108,10 @@ def _require_netlink() -> None:
     """
     try:
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER).close()
+    except PermissionError as error:
+        raise CaptureError(f"the kernel gives no netfilter socket: operation {NOT_PERMITTED}") from error
     except OSError as error:
-        raise CaptureError(
+        raise CaptureUnavailable(
             f"the kernel gives no netfilter socket ({error.strerror}): it lacks nf_tables,"
             " or this process may not use AF_NETLINK"
         ) from error
@@ -116,4 +121,4 @@ def _first_line(output: bytes) -> str:
     """The error itself; what follows points into the JSON text."""
     lines = output.decode("utf-8", "replace").strip().splitlines()
     error = lines[0].rpartition("Error: ")[2] if lines else "without a word"
-    return f"{error}; it takes root or CAP_NET_ADMIN" if "not permitted" in error else error
+    return f"{error}; it takes root or CAP_NET_ADMIN" if NOT_PERMITTED in error else error

@@ -13,6 +13,7 @@ from tunneler.capture import libnftables
 from tunneler.capture.nft_ruleset import TABLE, differences, removal, replacement, ruleset
 from tunneler.capture.rules import CapturePlan
 from tunneler.capture.users import uid_of
+from tunneler.errors import CaptureError, CaptureUnavailable
 
 
 class NftablesBackend:
@@ -45,7 +46,12 @@ class NftablesBackend:
         return any(TABLE.items() <= table.items() for table in tables)
 
     def probe(self) -> None:
-        self.installed()
+        try:
+            self.installed()
+        except CaptureError as error:
+            if libnftables.NOT_PERMITTED in str(error):
+                raise
+            raise CaptureUnavailable(str(error)) from error
 
 
 def _wanted(plan: CapturePlan) -> list[libnftables.Object]:

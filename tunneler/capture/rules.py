@@ -124,5 +124,6 @@ class CaptureBackend(Protocol):
         """Ask the kernel whether this packet filter can be used at all.
 
         Raises:
-            CaptureError: it cannot; the text says why.
+            CaptureUnavailable: it cannot, and will not be; the text says why.
+            CaptureError: this process may not use it.
         """

@@ -12,7 +12,7 @@ from tunneler.capture.iptables import IptablesBackend
 from tunneler.capture.libiptc import table_exists
 from tunneler.capture.nftables import NftablesBackend
 from tunneler.capture.rules import IP_VERSIONS, CaptureBackend, CapturePlan
-from tunneler.errors import CaptureError
+from tunneler.errors import CaptureError, CaptureUnavailable
 
 BackendName = Literal["auto", "iptables", "nftables"]
 
@@ -29,7 +29,8 @@ def backend(name: BackendName) -> CaptureBackend:
     found again; the legacy tables if anybody uses them; nftables; the legacy tables.
 
     Raises:
-        CaptureError: its library cannot be loaded, or, with ``auto``, neither can be used.
+        CaptureUnavailable: its library cannot be loaded, or, with ``auto``, this host has neither.
+        CaptureError: with ``auto``, neither can be used.
     """
     return _used_by_this_host() if name == "auto" else BACKENDS[name]()
 
@@ -59,7 +60,7 @@ def plan_for(
     Raises:
         CaptureError: the name of a server cannot be resolved.
     """
-    server_networks = [network for server in servers for network in _addresses_of(server)]
+    server_networks = [network for server in servers for network in addresses_of(server)]
     return CapturePlan(
         networks=tuple(networks),
         listen_port=listen_port,
@@ -69,8 +70,12 @@ def plan_for(
     )
 
 
-def _addresses_of(server: HostPort) -> list[Network]:
-    """Each address of a server as a network of one."""
+def addresses_of(server: HostPort) -> list[Network]:
+    """Each address of a server as a network of one.
+
+    Raises:
+        CaptureError: its name cannot be resolved.
+    """
     try:
         found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -84,7 +89,7 @@ def _addresses_of(server: HostPort) -> list[Network]:
 def _used_by_this_host() -> CaptureBackend:
     legacy = any(table_exists(version, name) for version in IP_VERSIONS for name in ("nat", "filter"))
     usable: list[CaptureBackend] = []
-    reasons = []
+    failures: dict[str, CaptureError] = {}
     for name in ("iptables", "nftables") if legacy else ("nftables", "iptables"):
         try:
             candidate = BACKENDS[name]()
@@ -94,7 +99,9 @@ def _used_by_this_host() -> CaptureBackend:
                 return candidate
             usable.append(candidate)
         except CaptureError as error:
-            reasons.append(f"{name}: {error}")
+            failures[name] = error
     if usable:
         return usable[0]
-    raise CaptureError("no packet filter can be used; " + "; ".join(reasons))
+    absent = all(isinstance(error, CaptureUnavailable) for error in failures.values())
+    reasons = "; ".join(f"{name}: {error}" for name, error in failures.items())
+    raise (CaptureUnavailable if absent else CaptureError)(f"no packet filter can be used; {reasons}")

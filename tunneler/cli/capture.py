@@ -1,4 +1,4 @@
-"""``tunneler capture``: the packet filter rules of a client, installed, removed or checked by hand.
+"""``tunneler capture``: the packet filter rules of a client, kept, installed, removed or checked.
 
 This is for whoever separates privileges: these commands need CAP_NET_ADMIN and take no input
 from the network; the client then runs with ``capture.enabled: false`` and without any
@@ -7,14 +7,15 @@ capability.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from tunneler.addresses import Role
 from tunneler.cli.program import Group, program_of, version_option
-from tunneler.cli.settings import load, options_of
-from tunneler.errors import CaptureError, ConfigError, ExitStatus
+from tunneler.cli.settings import load, load_apart, options_of
+from tunneler.errors import CaptureError, CaptureUnavailable, ConfigError, ExitStatus
 from tunneler.observability.complaint import complain
 
 if TYPE_CHECKING:
@@ -23,14 +24,17 @@ if TYPE_CHECKING:
 EXAMPLE = """
 tunneler capture install --config /etc/tunneler/client.yaml
 tunneler capture check --config /etc/tunneler/client.yaml
+tunneler capture run --config /etc/tunneler/client.yaml
 tunneler capture remove
 """
 
 
-@click.group(cls=Group, epilog=EXAMPLE, short_help="Install, remove or check a client's packet filter rules.")
+@click.group(
+    cls=Group, epilog=EXAMPLE, short_help="Keep, install, remove or check a client's packet filter rules."
+)
 @version_option
 def capture() -> None:
-    """Install, remove or check the packet filter rules of a client. Takes the client's flags."""
+    """Keep, install, remove or check the packet filter rules of a client. Takes the client's flags."""
 
 
 @capture.command(epilog="tunneler capture install --config /etc/tunneler/client.yaml")
@@ -64,6 +68,27 @@ def check(**parameters: Any) -> ExitStatus:
     return ExitStatus.OK
 
 
+@capture.command(epilog="tunneler capture run --config /etc/tunneler/client.yaml")
+@options_of(Role.CLIENT)
+@click.option(
+    "--clients",
+    default="/run/tunneler-client",
+    show_default=True,
+    metavar="DIRECTORY",
+    type=click.Path(path_type=Path),
+    help="Where the client says whether it lives.",
+)
+def run(clients: Path, **parameters: Any) -> ExitStatus:
+    """Keep the rules as the configuration wants them until stopped; SIGHUP reads it anew.
+
+    Whoever else changes them, they are mended within about a second; at the end they are removed.
+    Whether they capture while the client is down is capture.when_down.
+    """
+    from tunneler.roles.capture import run as keep_rules
+
+    return keep_rules(lambda: _in_force(parameters), clients)
+
+
 @capture.command(epilog="tunneler capture remove")
 @options_of(Role.CLIENT)
 def remove(**parameters: Any) -> None:
@@ -88,7 +113,8 @@ def remove(**parameters: Any) -> None:
     # A filter that this host lacks holds no rules; one that was asked for must answer.
     if wanted in failures:
         raise failures[wanted]
-    if len(failures) == len(BACKENDS):
+    absent = all(isinstance(error, CaptureUnavailable) for error in failures.values())
+    if len(failures) == len(BACKENDS) and not absent:
         raise CaptureError("\n".join(f"{name}: {error}" for name, error in failures.items()))
     if not removed:
         click.echo("there were no rules")
@@ -103,6 +129,15 @@ def _wanted_backend(parameters: dict[str, Any]) -> str:
     except ConfigError as error:
         complain(program_of(click.get_current_context()), f"warning: {error}")
         return "auto"
+
+
+def _in_force(parameters: dict[str, Any]) -> ClientConfig:
+    """The values alone, as for a role that runs; from here on, the log is where they say."""
+    from tunneler.observability import log
+
+    config = cast("ClientConfig", load_apart(Role.CLIENT, parameters))
+    log.configure("capture", config.log.level, config.log.format, config.log.output)
+    return config
 
 
 def _configuration(parameters: dict[str, Any]) -> ClientConfig:

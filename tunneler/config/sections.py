@@ -181,3 +181,5 @@ class CaptureConfig(Section):
     """Capture the traffic of other hosts that is routed through this one, too."""
     user: SystemUser = ""
     """Traffic of this system user (name or number) is never captured; empty: no such user."""
+    when_down: Literal["closed", "open"] = "closed"
+    """New connections while the client is gone or has no link: closed refuses them, open lets them pass by."""

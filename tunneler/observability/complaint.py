@@ -15,12 +15,14 @@ from tunneler.observability.journal_stream import is_journal
 CONFIGURATION_DOUBTFUL: Final = "configuration_doubtful"
 CONFIGURATION_REFUSED: Final = "configuration_refused"
 CREDENTIALS_REFUSED: Final = "credentials_refused"
+HOST_UNSUPPORTED: Final = "host_unsupported"
 PROGRAM_FAILED: Final = "program_failed"
 
 EVENT_OF_STATUS: Final = {
     ExitStatus.FAILURE: PROGRAM_FAILED,
     ExitStatus.USAGE: CONFIGURATION_REFUSED,
     ExitStatus.CREDENTIALS: CREDENTIALS_REFUSED,
+    ExitStatus.UNSUPPORTED: HOST_UNSUPPORTED,
 }
 """What it is called that a program ends for such a reason."""
 

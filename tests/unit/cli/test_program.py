@@ -26,6 +26,7 @@ COMMANDS = [
     "capture",
     "capture install",
     "capture check",
+    "capture run",
     "capture remove",
     "schema",
 ]
