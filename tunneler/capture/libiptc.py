@@ -138,9 +138,9 @@ def _lock(descriptor: int, path: Path) -> None:
 class NatTable:
     """A copy of one family's nat table, read now; changes reach the kernel, all at once, by :meth:`commit`.
 
-    Every method raises CaptureError if libiptc or the kernel refuses; opening one, CaptureUnavailable if there
-    is none. To be used as a context manager, and by one thread: all objects of a family share one object of
-    python-iptables.
+    Every method raises CaptureError if libiptc or the kernel refuses; opening one, CaptureUnavailable if
+    there is none. To be used as a context manager, and by one thread: all objects of a family share one
+    object of python-iptables.
     """
 
     def __init__(self, version: IPVersion) -> None:

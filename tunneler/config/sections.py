@@ -182,4 +182,4 @@ class CaptureConfig(Section):
     user: SystemUser = ""
     """Traffic of this system user (name or number) is never captured; empty: no such user."""
     when_down: Literal["closed", "open"] = "closed"
-    """New connections while the client is gone or has no link: closed refuses them, open lets them pass by."""
+    """New connections while the client is gone or has no link: closed refuses them, open lets them pass."""

@@ -215,8 +215,9 @@ class RuleKeeper:
         old, self._aim = self._aim, aim
         old.lookup.close()
         self._gate.when_down = aim.config.capture.when_down
-        self._plan, self._wanted = aim.plan(), None
-        self._want_again(now)
+        self._plan = aim.plan()
+        self._wanted = self._planned()
+        self._install(now)
         if old.backend.name != aim.backend.name:
             try:
                 old.backend.remove()
@@ -225,10 +226,13 @@ class RuleKeeper:
 
     def _want_again(self, now: float) -> None:
         """See what is wanted now, and put it into force if that is something new."""
-        wanted = self._plan if self._gate.captures else self._plan.paused()
+        wanted = self._planned()
         if wanted != self._wanted:
             self._wanted = wanted
             self._install(now)
+
+    def _planned(self) -> CapturePlan:
+        return self._plan if self._gate.captures else self._plan.paused()
 
     def _install(self, now: float) -> None:
         """Put what is wanted into force; what fails is tried again when the rules are checked."""
