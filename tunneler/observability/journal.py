@@ -16,7 +16,7 @@ from functools import lru_cache
 from tunneler.errors import ConfigError
 from tunneler.observability.journal_stream import SOCKET
 from tunneler.observability.log import EventHandler
-from tunneler.observability.rendering import plain, sentence
+from tunneler.observability.rendering import Plain, plain, sentence
 
 try:
     from systemd.journal import sendv
@@ -45,18 +45,19 @@ class JournalHandler(EventHandler):
             raise ConfigError("log.format", "", f"journal needs journald at {SOCKET}; choose json or text")
 
     def take(self, record: logging.LogRecord, event: str, fields: Mapping[str, object]) -> None:
+        shown = {name: plain(value) for name, value in fields.items()}
         entry: dict[str, object] = {
-            "MESSAGE": sentence(event, fields),
+            "MESSAGE": sentence(event, shown),
             "MESSAGE_ID": message_id(event),
             "PRIORITY": priority(record.levelno),
             "SYSLOG_IDENTIFIER": f"tunneler-{self.role}",
             "TUNNELER_ROLE": self.role,
             "TUNNELER_EVENT": event,
         }
-        send_entry(entry, fields)
+        send_entry(entry, shown)
 
 
-def send_entry(entry: dict[str, object], fields: Mapping[str, object]) -> None:
+def send_entry(entry: dict[str, object], fields: Mapping[str, Plain]) -> None:
     """Send an entry.
 
     Args:
@@ -65,18 +66,20 @@ def send_entry(entry: dict[str, object], fields: Mapping[str, object]) -> None:
     """
     for name, value in fields.items():
         key = field_name(name)
-        entry[f"{key}_" if key in entry else key] = plain(value)
+        entry[f"{key}_" if key in entry else key] = value
     # While journald restarts, or is overrun, there is nobody to tell.
     with contextlib.suppress(OSError):
         # Not send(), which finds its caller by reading source files, for every event.
-        sendv(*(_assignment(name, value) for name, value in entry.items()))
+        sendv(*[_assignment(name, value) for name, value in entry.items()])
 
 
+@lru_cache(maxsize=256)
 def field_name(name: str) -> str:
     """``connection`` becomes ``TUNNELER_CONNECTION``."""
     return ("TUNNELER_" + re.sub(r"[^A-Z0-9_]", "_", name.upper()))[:MAX_FIELD_NAME]
 
 
+@lru_cache(maxsize=16)
 def priority(level: int) -> int:
     """The syslog priority of a level of the logging module."""
     return next((number for least, number in _PRIORITIES if level >= least), _DEBUG_PRIORITY)

@@ -10,10 +10,11 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
+from typing import Any
 
 Plain = str | int | float | bool | None
 
@@ -91,19 +92,25 @@ def plain(value: object) -> Plain:
 
     A code (an IntEnum) goes by its name in lower case, an exception without text by its class.
     """
-    if isinstance(value, str):
-        return value if len(value) <= MAX_VALUE_CHARACTERS else _cut(value)
-    if isinstance(value, int):
-        if isinstance(value, IntEnum):
-            return value.name.lower()
-        return value if -MAX_INTEGER < value < MAX_INTEGER else _cut(hex(value))
-    if value is None:
-        return None
-    if type(value) is bytes and len(value) <= MAX_VALUE_CHARACTERS // 2:
-        return value.hex()  # a connection, in nearly every line
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)  # JSON has no infinity
+    return _PLAIN.get(type(value), _plain_of_other)(value)
+
+
+def _plain_of_other(value: object) -> Plain:
+    """What is not exactly of a plain type: the types that derive from one, and all others."""
+    if isinstance(value, IntEnum):
+        return value.name.lower()
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return _PLAIN[kind](value)
     return _cut(_text(value))
+
+
+def _finite(value: float) -> Plain:
+    return value if math.isfinite(value) else str(value)  # JSON has no infinity
+
+
+def _bounded(value: int) -> Plain:
+    return value if -MAX_INTEGER < value < MAX_INTEGER else _cut(hex(value))
 
 
 def _text(value: object) -> str:
@@ -117,6 +124,17 @@ def _text(value: object) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= MAX_VALUE_CHARACTERS else text[:MAX_VALUE_CHARACTERS] + CUT
+
+
+# By type, because every field of every line comes by here.
+_PLAIN: Mapping[type, Callable[[Any], Plain]] = {
+    str: _cut,
+    int: _bounded,
+    float: _finite,
+    bool: bool,
+    type(None): lambda _: None,
+    bytes: lambda value: _cut(_text(value)),
+}
 
 
 def _word(value: Plain) -> str:
