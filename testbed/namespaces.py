@@ -77,7 +77,7 @@ class Lab:
             for number, (net, (one, other)) in enumerate(self.topology.nets().items()):
                 _make_cable(net, self._hosts[one].namespace, self._hosts[other].namespace, number)
             for host in self._hosts.values():
-                _ip_batch(host.namespace, _configuration(host.spec))
+                _ip_batch(host.namespace, link_commands(host.spec))
             for host in self._hosts.values():
                 wait_until(partial(_links_ready, host.namespace), SETUP_TIMEOUT, f"links of {host.name} up")
         except BaseException:
@@ -135,10 +135,18 @@ class Lab:
 
 def _make_namespace(namespace: str, spec: HostSpec) -> None:
     execute(("ip", "netns", "add", namespace), timeout=SETUP_TIMEOUT)
+    execute(
+        ("ip", "netns", "exec", namespace, "sysctl", "-q", "-w", *kernel_settings(spec)),
+        timeout=SETUP_TIMEOUT,
+    )
+
+
+def kernel_settings(spec: HostSpec) -> tuple[str, ...]:
+    """What sysctl(8) sets in the network namespace of a host."""
     # Written out, not left to the default: a new namespace may start with the machine's own values
     # (Documentation/networking/ip-sysctl.rst, net.core.devconf_inherit_init_net).
     forwards = int(spec.forwards)
-    settings = (
+    return (
         f"net.ipv4.ip_forward={forwards}",
         f"net.ipv6.conf.all.forwarding={forwards}",
         "net.ipv6.conf.all.disable_ipv6=0",
@@ -147,7 +155,6 @@ def _make_namespace(namespace: str, spec: HostSpec) -> None:
         "net.ipv6.conf.default.accept_dad=0",
         "net.ipv6.conf.default.accept_ra=0",
     )
-    execute(("ip", "netns", "exec", namespace, "sysctl", "-q", "-w", *settings), timeout=SETUP_TIMEOUT)
 
 
 def _make_cable(net: str, one: str, other: str, number: int) -> None:
@@ -160,7 +167,8 @@ def _make_cable(net: str, one: str, other: str, number: int) -> None:
     execute((*here, *there), timeout=SETUP_TIMEOUT)
 
 
-def _configuration(spec: HostSpec) -> Iterator[str]:
+def link_commands(spec: HostSpec) -> Iterator[str]:
+    """What ip(8) does in the network namespace of a host that has its interfaces: addresses and routes."""
     yield "link set lo up"
     for attachment in spec.attachments:
         for address in attachment.addresses:

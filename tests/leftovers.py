@@ -1,4 +1,4 @@
-"""What a test run left behind: processes that still run, network namespaces that still have a name."""
+"""What a test run left behind: processes that run, network namespaces that have a name, cgroups of labs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.lab import cgroups
 
 NAMESPACES = Path("/run/netns")
 RUN_VARIABLE = "TESTS_OF_TUNNELER_RUN"
@@ -37,6 +39,7 @@ class Leftovers:
         while True:
             found = [f"network namespace {name}" for name in self._new_namespaces()]
             found += [f"process {pid}: {_command_line(pid)}" for pid in self.processes()]
+            found += [f"cgroup {group}" for group in cgroups.labs() if cgroups.owner(group) == os.getpid()]
             if not found or time.monotonic() >= deadline:
                 return found
             time.sleep(POLL_INTERVAL)
