@@ -29,7 +29,16 @@ POLL_SECONDS = 0.005
 
 @functools.cache
 def the_runner() -> asyncio.Runner:
-    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    runner.run(_listen_once())
+    return runner
+
+
+async def _listen_once() -> None:
+    """With its first listening socket libuv opens a spare file, and keeps it (unix/stream.c, emfile_fd)."""
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1")
+    server.close()
+    await server.wait_closed()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -228,7 +228,7 @@ def part_of(trio: Trio, part: str) -> Running[Client] | Running[Server] | Runnin
 
 
 def members(server: Server) -> Any:
-    return server.relay._routes.members(IPv4Address(VIRTUAL))
+    return server.relay.routes.members(IPv4Address(VIRTUAL))
 
 
 def usable(role: DialingRole) -> int:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any
@@ -109,6 +107,10 @@ def _host_port(value: object) -> HostPort:
     if isinstance(value, str):
         return HostPort.parse(value.strip())
     raise ValueError("expected HOST:PORT")
+
+
+def _optional_host_port(value: object) -> HostPort | None:
+    return None if value in (None, "") else _host_port(value)
 
 
 def _network(value: object) -> Network:
@@ -247,6 +249,12 @@ Identifier = Annotated[str, Field(pattern=rf"^(?:{IDENTIFIER})?$"), ReadBy(_iden
 OutputPath = Annotated[str, Field(min_length=1), ReadBy(_path_text), RelativeToFile()]
 SystemUser = Annotated[str, Field(pattern=rf"^{SYSTEM_USER}$"), ReadBy(_system_user)]
 ListenAddress = Annotated[HostPort, PlainValidator(_host_port), WithJsonSchema(HOST_PORT_SCHEMA), _AS_TEXT]
+OptionalListenAddress = Annotated[
+    HostPort | None,
+    PlainValidator(_optional_host_port),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:9998"]}),
+    PlainSerializer(lambda address: str(address or ""), return_type=str),
+]
 HostPorts = Annotated[
     tuple[Annotated[HostPort, PlainValidator(_host_port)], ...],
     BeforeValidator(sequence_of(HostPort)),
@@ -270,28 +278,3 @@ Routes = Annotated[
         return_type=list[dict[str, str]],
     ),
 ]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether traffic for ``host`` cannot leave this machine: 127.0.0.0/8, ::1 or the name localhost.
-
-    No other name is trusted: what it resolves to may change after the check (RFC 6761,
-    section 6.3 reserves this one).
-    """
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback
-
-
-def name_of_this_host() -> str:
-    """The host's name, in the alphabet of identifiers; at most 48 characters."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "unnamed"
-
-
-def new_instance_name() -> str:
-    """A name that no other running instance has: the host's, and 32 random bits."""
-    return f"{name_of_this_host()}-{secrets.token_hex(4)}"

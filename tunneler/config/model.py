@@ -30,11 +30,10 @@ from tunneler.config.fields import (
     Port,
     Routes,
     VirtualBase,
-    is_loopback,
-    name_of_this_host,
-    new_instance_name,
 )
+from tunneler.config.hosts import is_loopback, name_of_this_host, new_instance_name
 from tunneler.config.sections import (
+    AdminConfig,
     CaptureConfig,
     LimitConfig,
     LogConfig,
@@ -47,6 +46,7 @@ from tunneler.config.sections import (
 
 __all__ = [
     "MODEL_OF_ROLE",
+    "AdminConfig",
     "CaptureConfig",
     "ClientConfig",
     "DialingConfig",
@@ -70,6 +70,8 @@ class RoleConfig(Section):
     """What carries links: native, which is ours, or grpcio, the stock one; peers need not use the same."""
     log: LogConfig = LogConfig()
     """The log."""
+    admin: AdminConfig = AdminConfig()
+    """The admin port."""
     timeouts: TimeoutConfig = TimeoutConfig()
     """Durations."""
     limits: LimitConfig = LimitConfig()

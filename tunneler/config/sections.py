@@ -19,16 +19,19 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from tunneler.addresses import HostPort
 from tunneler.config.fields import (
     BYTES,
     SECONDS,
     WHOLE_NUMBER,
     Count,
     FilePath,
+    OptionalListenAddress,
     OutputPath,
     ReadBy,
     SystemUser,
 )
+from tunneler.config.hosts import is_loopback
 
 MEBIBYTE = 1024 * 1024
 SHORTEST = 0.01
@@ -97,6 +100,23 @@ class LogConfig(Section):
     """json: one object a line; text: for people; journal: systemd's, with fields; auto: journal or json."""
     output: OutputPath = "stdout"
     """stdout, stderr, or the path of a file to append to; format journal ignores it."""
+
+
+class AdminConfig(Section):
+    """The admin port: health and status over HTTP, for this host alone."""
+
+    listen: OptionalListenAddress = None
+    """Loopback address of the admin port, HOST:PORT; empty: none, unless systemd passes a socket for it."""
+
+    @field_validator("listen")
+    @classmethod
+    def _is_loopback(cls, listen: HostPort | None) -> HostPort | None:
+        if listen is not None and not is_loopback(listen.host):
+            raise ValueError(
+                f"expected a loopback address such as 127.0.0.1:{listen.port}, not {listen}: nobody is asked "
+                "who he is there; a .socket unit named tunneler-admin can listen elsewhere"
+            )
+        return listen
 
 
 class TimeoutConfig(Section):

@@ -54,6 +54,18 @@ class Lifecycle:
             self._said = self._describe()
             self.notifier.ready(self._said)
 
+    def state(self, *, works: bool) -> str:
+        """Where it is in its life, in one word.
+
+        Args:
+            works: whether the role could do its work at this moment.
+        """
+        if self.stop.is_set():
+            return "draining"
+        if not self.is_ready:
+            return "starting"
+        return "ready" if works else "waiting"
+
     # From outside.
 
     def request_stop(self) -> None:

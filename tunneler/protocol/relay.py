@@ -61,7 +61,7 @@ class Relay:
         self._limits = limits
         self._budget = budget
         self._links: dict[Party, RelayLink] = {}
-        self._routes = RouteTable[RelayLink]()
+        self.routes = RouteTable[RelayLink]()
         self._opening = Deadlines[ConnectionId](limits.opening_timeout)
         self._idle = IdleDeadlines[RelayConnection](limits.idle_timeout)
         self._held_back = HeldBack()
@@ -99,7 +99,7 @@ class Relay:
             return []
         link.attached = False
         del self._links[link.party]
-        self._routes.withdraw(link)
+        self.routes.withdraw(link)
         events = [
             self._end(name, code, tell=self.connections[name].other_end(link), now=now)
             for name in list(link.connections)
@@ -117,7 +117,7 @@ class Relay:
             raise LinkFault(
                 f"{len(routes)} routes announced, {self._limits.routes_per_proxy} allowed", Code.LIMITED
             )
-        conflicts = self._routes.announce(link, Group(link.party.identity, group), routes)
+        conflicts = self.routes.announce(link, Group(link.party.identity, group), routes)
         link.outbox.put_control(RoutesResult(conflicts))
         return conflicts
 
@@ -180,7 +180,7 @@ class Relay:
             return Code.DRAINING
         if not has_room(self._limits, self._budget, len(self.connections), len(link.connections)):
             return Code.LIMITED
-        return pick_proxy(self._routes.members(frame.destination.address))
+        return pick_proxy(self.routes.members(frame.destination.address))
 
     def _receive_open_result(
         self, link: RelayLink, entry: Entry, frame: OpenResult, now: float

@@ -8,6 +8,7 @@ conflicting proxy comes back.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Generic, NamedTuple, TypeVar
 
 from tunneler.addresses import Address, Identity, Network, PrefixTable, Route
@@ -29,6 +30,15 @@ class _Claim(NamedTuple, Generic[Member]):
     group: Group
     real: Network
     members: list[Member]
+
+
+class Announced(NamedTuple, Generic[Member]):
+    """One route of one member."""
+
+    member: Member
+    group: Group
+    route: Route
+    in_force: bool
 
 
 class RouteTable(Generic[Member]):
@@ -59,6 +69,14 @@ class RouteTable(Generic[Member]):
         """Who serves an address; empty when nobody does."""
         claims = self._claims.longest_match(address)
         return claims[0].members if claims else []
+
+    def __iter__(self) -> Iterator[Announced[Member]]:
+        """Everything that is announced."""
+        for member, (group, routes) in self._routes.items():
+            for route in routes:
+                claims = self._claims.get(route.virtual) or []
+                in_force = bool(claims) and claims[0][:2] == (group, route.real)
+                yield Announced(member, group, route, in_force)
 
     def _release(self, member: Member, group: Group, route: Route) -> None:
         claims = self._claims.get(route.virtual) or []

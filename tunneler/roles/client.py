@@ -27,10 +27,11 @@ from tunneler.errors import CaptureError, Code, ExitStatus
 from tunneler.protocol.frames import Open, Party
 from tunneler.roles.dialing import DialingRole
 from tunneler.roles.passed import require_reach
-from tunneler.roles.setup import capture_plan_of
+from tunneler.roles.reports import Report
+from tunneler.roles.setup import admin_of, capture_plan_of
 from tunneler.sockets.acceptor import Acceptor, has_ipv6, listen
 from tunneler.sockets.calls import prepare, reset
-from tunneler.systemd.activation import CAPTURED, passed_sockets
+from tunneler.systemd.activation import ADMIN, CAPTURED, passed_sockets
 
 if TYPE_CHECKING:
     from tunneler.config.model import ClientConfig
@@ -42,10 +43,13 @@ def run(config: ClientConfig) -> ExitStatus:
     Raises:
         TunnelerError: it cannot start.
     """
-    passed = passed_sockets(Role.CLIENT, CAPTURED)
+    passed = passed_sockets(Role.CLIENT, CAPTURED, ADMIN)
+    admin = admin_of(config, passed[ADMIN])
 
     async def serve(life: Lifecycle) -> None:
-        await Client(config, passed[CAPTURED], Liveness.of_environment()).serve(life)
+        client = Client(config, passed[CAPTURED], Liveness.of_environment())
+        async with admin(client.report):
+            await client.serve(life)
 
     return run_until_stopped(serve)
 
@@ -100,6 +104,9 @@ class Client(DialingRole):
                     listening.close()
 
                 await self.keep_links(life, before_drain=stop_capturing)
+
+    def report(self) -> Report:
+        return {**super().report(), "captured": [str(network) for network in self._plan.networks]}
 
     def link_up(self, end: LinkEnd) -> None:
         self._begin_to_accept()

@@ -19,6 +19,7 @@ from tunneler.observability.log import EventLog
 from tunneler.protocol.events import LinkEvent, LinkOpened, PeerDraining
 from tunneler.protocol.frames import Drain, Open, Party
 from tunneler.protocol.window import Budget
+from tunneler.roles.reports import Report, heading, links_of_keepers
 from tunneler.roles.setup import backoff_of, dialer_of, timing_of
 from tunneler.sockets.calls import Failure
 from tunneler.sockets.reactor import Reactor
@@ -101,6 +102,14 @@ class DialingRole:
         links = f"{self.usable_links} of {counted(len(self._keepers), 'link')} up, {connections}"
         failures = [keeper.failure for keeper in self._keepers if keeper.failure is not None]
         return "; ".join((links, *failures[:1]))
+
+    def report(self) -> Report:
+        """What goes on, in detail, for the admin port."""
+        return {
+            **heading(self._role, self._instance, self.life.state(works=self.usable_links > 0)),
+            "connections": self.connection_count,
+            "links": links_of_keepers(self._keepers),
+        }
 
     async def _drain(self) -> None:
         self._draining = True

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from tunneler.addresses import HostPort
+from tunneler.config.hosts import is_loopback
 from tunneler.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def require_loopback(listening: Iterable[socket.socket]) -> None:
     """
     for sock in listening:
         address = address_of(sock)
-        if not ip_address(address.host).is_loopback:
+        if not is_loopback(address.host):
             raise ConfigError(
                 "tls.insecure",
                 "",

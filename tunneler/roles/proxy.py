@@ -19,7 +19,10 @@ from tunneler.protocol.events import LinkEvent, RoutesAccepted
 from tunneler.protocol.frames import Open, Party, Routes
 from tunneler.protocol.routing import Translation
 from tunneler.roles.dialing import DialingRole
+from tunneler.roles.reports import Report
+from tunneler.roles.setup import admin_of
 from tunneler.sockets.calls import DialFailed, start_dial
+from tunneler.systemd.activation import ADMIN, passed_sockets
 
 if TYPE_CHECKING:
     from tunneler.config.model import ProxyConfig
@@ -31,9 +34,13 @@ def run(config: ProxyConfig) -> ExitStatus:
     Raises:
         TunnelerError: it cannot start.
     """
+    passed = passed_sockets(Role.PROXY, ADMIN)
+    admin = admin_of(config, passed[ADMIN])
 
     async def serve(life: Lifecycle) -> None:
-        await Proxy(config).serve(life)
+        proxy = Proxy(config)
+        async with admin(proxy.report):
+            await proxy.serve(life)
 
     return run_until_stopped(serve)
 
@@ -53,6 +60,10 @@ class Proxy(DialingRole):
         """Dial for the servers until asked to stop."""
         with self.reactor:
             await self.keep_links(life, before_drain=lambda: None)
+
+    def report(self) -> Report:
+        routes = [{"virtual": str(each.virtual), "real": str(each.real)} for each in self._config.all_routes]
+        return {**super().report(), "group": self._config.group, "routes": routes}
 
     # Links.
 

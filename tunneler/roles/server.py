@@ -38,9 +38,10 @@ from tunneler.protocol.relay_connection import RelayLink
 from tunneler.protocol.window import Budget
 from tunneler.roles.health import health_calls
 from tunneler.roles.passed import address_of, require_loopback
-from tunneler.roles.setup import listener_of, timing_of
+from tunneler.roles.reports import Report, heading, links_of_relay, routes_of_relay
+from tunneler.roles.setup import admin_of, listener_of, timing_of
 from tunneler.sockets.reactor import Reactor
-from tunneler.systemd.activation import LINKS, passed_sockets
+from tunneler.systemd.activation import ADMIN, LINKS, passed_sockets
 from tunneler.transport.seam import BatchReceiver, BatchStream, Listener
 
 if TYPE_CHECKING:
@@ -55,10 +56,13 @@ def run(config: ServerConfig) -> ExitStatus:
     Raises:
         TunnelerError: it cannot start.
     """
-    passed = passed_sockets(Role.SERVER, LINKS)
+    passed = passed_sockets(Role.SERVER, LINKS, ADMIN)
+    admin = admin_of(config, passed[ADMIN])
 
     async def serve(life: Lifecycle) -> None:
-        await Server(config, passed[LINKS]).serve(life)
+        server = Server(config, passed[LINKS])
+        async with admin(server.report):
+            await server.serve(life)
 
     return run_until_stopped(serve)
 
@@ -76,6 +80,9 @@ class Server:
             require_loopback(listening)
         self._listening = listening
         self.addresses = [address_of(sock) for sock in listening] or [config.listen_addr]
+        # Servers of one machine share an identity, and often a configuration, but not a port.
+        self.instance = f"server{self.addresses[0].port}"
+        self.life = Lifecycle()
         self.budget = Budget(config.limits.memory_budget)
         self.relay = Relay(_limits_of(config), self.budget)
         self.links: set[ServerLink] = set()
@@ -84,6 +91,7 @@ class Server:
 
     async def serve(self, life: Lifecycle) -> None:
         """Relay until asked to stop."""
+        self.life = life
         life.describe_by(self._describe)
         listener = listener_of(self.config, self.reactor, _log.warning)
         with self.reactor:
@@ -107,7 +115,18 @@ class Server:
             await self._drain()
             ticker.cancel()
 
-    def report(self, event: RelayEvent | None) -> None:
+    def report(self) -> Report:
+        """What goes on, in detail, for the admin port."""
+        addresses = ((link.entry, link.driver.stream.peer.address) for link in self.links if link.entry)
+        return {
+            **heading(Role.SERVER, self.instance, self.life.state(works=True)),
+            "listening": [str(address) for address in self.addresses],
+            "connections": len(self.relay.connections),
+            "links": links_of_relay(self.relay, addresses),
+            "routes": routes_of_relay(self.relay),
+        }
+
+    def took_place(self, event: RelayEvent | None) -> None:
         """Log what the relay did."""
         if event is not None:
             _report(event)
@@ -121,7 +140,7 @@ class Server:
         if self.relay.connections and not await wait_for(self._drained, seconds):
             _log.warning("drain_deadline", connections=len(self.relay.connections))
         for event in self.relay.reset_all(Code.DRAINING, clock()):
-            self.report(event)
+            self.took_place(event)
         for link in list(self.links):
             link.driver.close(Code.DRAINING, "the server stops")
 
@@ -136,7 +155,7 @@ class Server:
         for link in list(self.links):
             link.driver.tick()
         for event in self.relay.expire(clock()):
-            self.report(event)
+            self.took_place(event)
 
 
 class ServerLink:
@@ -146,9 +165,9 @@ class ServerLink:
         self._server = server
         self._relay = server.relay
         self.entry: RelayLink | None = None
-        instance, timing = _instance_of(server), timing_of(server.config)
+        timing = timing_of(server.config)
         self.driver = LinkDriver(
-            stream, Role.SERVER, instance, timing, server.reactor.at_turn_end, server.budget
+            stream, Role.SERVER, server.instance, timing, server.reactor.at_turn_end, server.budget
         )
         self.driver.start(self)
 
@@ -156,7 +175,7 @@ class ServerLink:
         if self.entry is not None:
             event = self._relay.receive(self.entry, frame, now)
             if event is not None:
-                self._server.report(event)
+                self._server.took_place(event)
 
     def link_event(self, event: LinkEvent, now: float) -> None:
         match event:
@@ -188,13 +207,13 @@ class ServerLink:
         )
         if self.entry is not None:
             for event in self._relay.detach(self.entry, Code.LINK_LOST, clock()):
-                self._server.report(event)
+                self._server.took_place(event)
 
     def _take_on(self, party: Party, now: float) -> None:
         self.entry = RelayLink(party, self.driver.link.outbox)
         older, events = self._relay.attach(self.entry, now)
         for event in events:
-            self._server.report(event)
+            self._server.took_place(event)
         for link in list(self._server.links):
             if older is not None and link.entry is older:
                 link.driver.close(Code.REPLACED, "a newer link of the same party")
@@ -242,11 +261,6 @@ def _fields(event: RelayRouted | RelayOpened | RelayRefused) -> dict[str, object
         "source": event.source,
         "original_target": event.destination,
     }
-
-
-def _instance_of(server: Server) -> str:
-    """Servers of one machine share an identity, and often a configuration, but not a port."""
-    return f"server{server.addresses[0].port}"
 
 
 def _limits_of(config: ServerConfig) -> RelayLimits:

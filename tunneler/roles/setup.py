@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunneler.addresses import Role
+from tunneler.config.hosts import is_loopback
 from tunneler.engine.backoff import Backoff
 from tunneler.errors import PkiError
 from tunneler.observability.log import EventLog
@@ -16,6 +20,9 @@ from tunneler.pki.credentials import EXPIRY_WARNING_DAYS, Credentials, days_left
 from tunneler.pki.identity import identity_of_certificate
 from tunneler.pki.renewal import RenewedCredentials
 from tunneler.protocol.link import Timing
+from tunneler.roles.passed import address_of
+from tunneler.roles.reports import Report
+from tunneler.sockets.acceptor import listen
 from tunneler.sockets.reactor import Reactor
 from tunneler.transport.seam import Dialer, Listener, Security
 
@@ -24,6 +31,8 @@ if TYPE_CHECKING:
     from tunneler.config.model import ClientConfig, DialingConfig, RoleConfig, ServerConfig
 
 _log = EventLog("setup")
+
+AdminPort = Callable[[Callable[[], Report]], AbstractAsyncContextManager[None]]
 
 SPARE_PEERS = 64
 """Peers beyond limits.max_links that a server lets in: to be told so, or for a health check."""
@@ -80,6 +89,32 @@ def capture_plan_of(config: ClientConfig) -> CapturePlan:
         gateway=config.capture.gateway,
         user=config.capture.user,
     )
+
+
+def admin_of(config: RoleConfig, passed: Sequence[socket.socket]) -> AdminPort:
+    """The admin port, if there is to be one: it answers, with what a function reports, while it is open.
+
+    Args:
+        passed: sockets for it, instead of ``admin.listen``.
+
+    Raises:
+        TransportError: the address cannot be had.
+    """
+    address = config.admin.listen
+    listening = passed or ([listen(*address)] if address is not None else ())
+    if not listening:
+        return lambda _: nullcontext()
+    from tunneler.observability.admin import admin_port
+
+    _log.info("admin_listening", address=" ".join(map(_name_of, listening)))
+    for sock in listening:
+        if sock.family != socket.AF_UNIX and not is_loopback(address_of(sock).host):
+            _log.warning("admin_exposed", address=_name_of(sock))
+    return partial(admin_port, listening)
+
+
+def _name_of(sock: socket.socket) -> str:
+    return sock.getsockname() if sock.family == socket.AF_UNIX else str(address_of(sock))
 
 
 def timing_of(config: RoleConfig) -> Timing:

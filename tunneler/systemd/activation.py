@@ -45,6 +45,9 @@ LINKS: Final = Use("tunneler-link", TCP, "PORT or ADDRESS:PORT")
 CAPTURED: Final = Use("tunneler-capture", TCP, "PORT or ADDRESS:PORT")
 """Where the kernel redirects captured connections to."""
 
+ADMIN: Final = Use("tunneler-admin", TCP | {socket.AF_UNIX}, "127.0.0.1:PORT or a path")
+"""Where the role tells how it is."""
+
 PassedSockets = Mapping[Use, list[socket.socket]]
 
 

@@ -13,7 +13,7 @@ from tests.unit.cli.conftest import Programs
 from tunneler import __version__
 
 SCRIPTS = ["tunneler", "tunneler-client", "tunneler-server", "tunneler-proxy", "tunneler-gencerts"]
-HEAVY = ["grpc", "google", "pydantic", "yaml", "cryptography", "iptc", "uvloop"]
+HEAVY = ["grpc", "google", "pydantic", "yaml", "cryptography", "iptc", "uvloop", "aiohttp"]
 COMMANDS = [
     "client",
     "server",

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import socket
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunneler.config.fields import (
-    IDENTIFIER,
-    is_loopback,
-    name_of_this_host,
-    new_instance_name,
-    read_bytes,
-    read_seconds,
-)
+from tunneler.config.fields import read_bytes, read_seconds
 
 
 @pytest.mark.parametrize(
@@ -72,40 +63,3 @@ def test_not_sizes(text: object) -> None:
 def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):
         assert 0 <= read_seconds(text) < float("inf")
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost", "LOCALHOST"])
-def test_loopback(host: str) -> None:
-    assert is_loopback(host)
-
-
-@pytest.mark.parametrize(
-    "host",
-    [
-        "",
-        "0.0.0.0",
-        "::",
-        "128.0.0.1",
-        "192.168.1.1",
-        "localhost.example.org",
-        "localhost.",
-        "127.1",
-        "2130706433",
-    ],
-)
-def test_not_loopback(host: str) -> None:
-    assert not is_loopback(host)
-
-
-@pytest.mark.parametrize(
-    ("host", "name"), [("web-1", "web-1"), ("büro pc", "b-ro-pc"), ("", "unnamed"), ("x" * 64, "x" * 48)]
-)
-def test_names_made_of_the_host_name_are_identifiers(
-    host: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(socket, "gethostname", lambda: host)
-    assert name_of_this_host() == name
-    made = new_instance_name()
-    assert made.startswith(f"{name}-")
-    assert re.fullmatch(IDENTIFIER, made)
-    assert new_instance_name() != made

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tunneler.addresses import HostPort, Role, Route
 from tunneler.config.model import (
     MODEL_OF_ROLE,
+    AdminConfig,
     ClientConfig,
     ProxyConfig,
     RoleConfig,
@@ -214,6 +215,21 @@ class TestTls:
             settings["managed_cidr"] = "192.168.1.0/24"
         with pytest.raises(ValidationError, match=r"192\.0\.2\.1:1 is not one"):
             model.model_validate(settings)
+
+
+class TestAdmin:
+    @pytest.mark.parametrize("written", ["127.0.0.1:9998", "[::1]:9998", "localhost:9998"])
+    def test_on_loopback(self, written: str) -> None:
+        assert str(AdminConfig.model_validate({"listen": written}).listen) == written
+
+    @pytest.mark.parametrize("written", [None, ""])
+    def test_none(self, written: str | None) -> None:
+        assert AdminConfig.model_validate({"listen": written}).listen is None
+
+    @pytest.mark.parametrize("written", [":9998", "0.0.0.0:9998", "relay.example.org:9998"])
+    def test_nowhere_else(self, written: str) -> None:
+        with pytest.raises(ValidationError, match=r"expected a loopback address such as 127\.0\.0\.1:9998"):
+            AdminConfig.model_validate({"listen": written})
 
 
 class TestTimeouts:

@@ -42,6 +42,18 @@ class TestCases:
         table.withdraw("a")
         assert table.members(INSIDE) == ["b"]
 
+    def test_everything_that_is_announced(self) -> None:
+        table = RouteTable[str]()
+        table.announce("a", SITE, (NARROW,))
+        table.announce("b", RIVAL, (NARROW_ELSEWHERE, WIDE))
+        assert [(each.member, each.group, each.route, each.in_force) for each in table] == [
+            ("a", SITE, NARROW, True),
+            ("b", RIVAL, NARROW_ELSEWHERE, False),
+            ("b", RIVAL, WIDE, True),
+        ]
+        table.withdraw("a")
+        assert [each.in_force for each in table] == [True, True]
+
     def test_oldest_claim_is_in_force_and_the_next_takes_over(self) -> None:
         table = RouteTable[str]()
         assert table.announce("a", SITE, (NARROW,)) == ()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import grpc
 import pytest
@@ -21,10 +22,15 @@ PATIENCE = 20.0
 
 
 @contextmanager
-def activated(port: int, program: str, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
-    """What is to be started by a connection to ``port``; its standard output and error are one."""
+def activated(port: int, program: str, *flags: str, name: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """What is to be started by a connection to ``port``; its standard output and error are one.
+
+    Args:
+        name: of the socket, as FileDescriptorName= would have it.
+    """
+    listen = ["--listen", f"{HOST}:{port}", *([f"--fdname={name}"] if name else [])]
     process = subprocess.Popen(
-        ["systemd-socket-activate", "--listen", f"{HOST}:{port}", str(PROGRAMS / program), *flags],
+        ["systemd-socket-activate", *listen, str(PROGRAMS / program), *flags],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -88,6 +94,27 @@ def test_a_server_answers_the_connection_that_started_it() -> None:
         assert check(b"", timeout=PATIENCE, wait_for_ready=True) == response(ServingStatus.SERVING)
         listening = json.loads(line_with(process, b"listening"))
         assert listening["address"] == f"{HOST}:{port}"
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+
+
+ROLES = {
+    "server": ("--listen", f"{HOST}:{free_port()}"),
+    "client": ("--server", f"{HOST}:1", "--no-capture", "--listen-port", str(free_port())),
+    "proxy": ("--server", f"{HOST}:1", "--managed-cidr", "192.168.1.0/24"),
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_admin_port_of_a_role(role: str) -> None:
+    port = free_port()
+    with activated(
+        port, f"tunneler-{role}", "--tls-insecure", *ROLES[role], name="tunneler-admin"
+    ) as process:
+        with urlopen(f"http://{HOST}:{port}/status", timeout=PATIENCE) as answer:
+            status = json.load(answer)
+        assert (status["role"], status["state"]) == (role, "ready" if role == "server" else "starting")
+        line_with(process, b"admin_listening")
         process.terminate()
         assert process.wait(PATIENCE) == 0
 
