@@ -141,6 +141,7 @@ def _look_up(names: Sequence[HostPort], writer: int) -> NoReturn:
     """Runs in the child; never returns: nothing of the parent's is finished twice."""
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(round(DEADLINE))  # should the parent be gone
         _give_up_privilege()
         for server in names:
