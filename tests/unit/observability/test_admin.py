@@ -144,7 +144,7 @@ async def test_what_is_not_a_request_is_refused_and_not_logged(
 
 
 async def test_a_body_is_not_waited_for() -> None:
-    async with opened() as port:
+    async with opened() as port, asyncio.timeout(5):
         words = b"POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nhello"
         assert (await port.say(words)).startswith(b"HTTP/1.1 405 ")
 
@@ -183,9 +183,10 @@ async def test_the_end_of_the_port_is_the_end_of_its_visitors() -> None:
         silent, waiting = await port.visit(), await port.visit()
         waiting[1].write(REQUEST)
         await waiting[0].readuntil(b"alive\n")
-    for reader, writer in (silent, waiting):
-        assert await reader.read() == b""
-        writer.close()
+    async with asyncio.timeout(5):
+        for reader, writer in (silent, waiting):
+            assert await reader.read() == b""
+            writer.close()
     assert await eventually(lambda: sock.fileno() == -1)
     with pytest.raises(ConnectionRefusedError):
         await port.visit()
