@@ -152,7 +152,7 @@ class NspawnBed:
     def command(self, name: str, *argv: str) -> tuple[str, ...]:
         """The command line that runs ``argv`` as root on a host, with even more privileges than that has."""
         variables = (f"{key}={value}" for key, value in ENVIRONMENT.items())
-        inside = ("nsenter", "--target", str(self._leader(name)), "--all", "--wd=/", "--root")
+        inside = ("nsenter", "--target", str(self._leader(name)), "--all", "--wdns=/", "--root")
         return (*inside, "env", "-i", *variables, *argv)
 
     def run(
