@@ -115,6 +115,14 @@ def test_what_a_restart_cannot_help(service: str) -> None:
     assert set(map(int, value(service, "RestartPreventExitStatus").split())) == hopeless
 
 
+def test_no_two_units_reload_each_other() -> None:
+    """systemd 252 does not survive it."""
+    for service in SERVICES:
+        assert values(service, "ReloadPropagatedFrom") == []
+        for other in values(service, "PropagatesReloadTo"):
+            assert values(other, "PropagatesReloadTo") == []
+
+
 def test_an_instance_of_the_server_is_a_server() -> None:
     for kind in ("service", "socket"):
         instance = (UNITS / f"tunneler-server@.{kind}").read_text(encoding="utf-8")
