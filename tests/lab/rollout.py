@@ -99,7 +99,9 @@ class Rollout:
             BedError: not in time; says how the units are.
         """
         try:
-            wait_until(lambda: fetch(self.bed) == PAGE, deadline * self.bed.time_scale, "the path works")
+            wait_until(
+                lambda: fetch(self.bed, timeout=2.0) == PAGE, deadline * self.bed.time_scale, "the path works"
+            )
         except TimeoutError as error:
             raise BedError(f"{error}\n{self.look()}") from None
 

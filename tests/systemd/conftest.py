@@ -1,0 +1,39 @@
+"""One lab for the whole session: the three roles as services on four booted hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from testbed import standard_topology
+from tests.lab.nspawn import NspawnBed
+from tests.lab.rollout import PAGE, Rollout
+from tests.systemd.services import DOWNLOAD, Site
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The services, working. Tests take ``site``."""
+    with NspawnBed() as bed:
+        bed.up(standard_topology())
+        rollout = Rollout(bed, tmp_path_factory.mktemp("authority") / "certs")
+        rollout.everything()
+        site = Site(bed, rollout)
+        site.run("target", f"head -c {DOWNLOAD} /dev/urandom >/var/www/html/big")
+        yield site
+
+
+@pytest.fixture
+def site(whole: Site) -> Site:
+    """The services for a test that leaves them as they were, working."""
+    if whole.fetch() != PAGE:
+        whole.mend()
+    return whole
+
+
+@pytest.fixture
+def changed(site: Site) -> Iterator[Site]:
+    """The services for a test that changes or breaks them; afterwards all is as before."""
+    yield site
+    site.mend()
