@@ -87,9 +87,27 @@ async def test_plaintext_stays_on_this_machine() -> None:
             Server(trio.server_config(), [passed])
 
 
-async def test_the_stock_transport_takes_no_sockets(pki: Path) -> None:
+async def test_the_stock_transport_listens_beside_a_passed_socket(pki: Path) -> None:
+    """Whatever this machine has in net.ipv4.tcp_migrate_req: links are made again until they are up."""
+    async with stage(pki) as trio, echo_target() as target:
+        passed = socket.create_server(
+            ("", trio.server_port), family=socket.AF_INET6, dualstack_ipv6=True, reuse_port=True
+        )
+        with passed.dup():  # systemd's
+            server = Server(trio.server_config(transport="grpcio"), [passed])
+            trio.servers.append(Running(server, trio._group))
+            trio.start_proxy()
+            trio.start_client()
+            await trio.ready()
+            with await trio.connect(target.port) as application:
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(application, b"through")
+                assert await loop.sock_recv(application, 100) == b"through"
+
+
+async def test_the_stock_transport_needs_a_socket_of_both_families(pki: Path) -> None:
     async with stage(pki) as trio:
         with listen(HOST, 0) as passed:
             server = Server(trio.server_config(transport="grpcio"), [passed])
-            with pytest.raises(ConfigError, match="set transport to native, or disable"):
+            with pytest.raises(ConfigError, match="BindIPv6Only=both"):
                 await server.serve(Lifecycle())

@@ -8,6 +8,7 @@ from tunneler.cli import capture as _capture
 from tunneler.cli import configuration as _configuration
 from tunneler.cli import gencerts as _gencerts
 from tunneler.cli import roles as _roles
+from tunneler.cli import sockets as _sockets
 from tunneler.cli.program import Group, run, version_option
 
 EXAMPLE = """
@@ -29,6 +30,7 @@ for _command in (
     _gencerts.gencerts,
     _configuration.check_config,
     _capture.capture,
+    _sockets.take_sockets,
     _configuration.schema,
 ):
     tunneler.add_command(_command)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tunneler.addresses import Role
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from tunneler.config.model import ServerConfig
 
 _log = EventLog("server")
+
+RELEASE_SECONDS = 5.0
+"""For the service manager to act on our being ready; it takes milliseconds."""
 
 
 def run(config: ServerConfig) -> ExitStatus:
@@ -111,6 +115,7 @@ class Server:
             _log.info("listening", address=addresses)
             ticker = tasks.create_task(tick(self._tick))
             life.ready()
+            await listener.take_over(partial(life.notifier.barrier, RELEASE_SECONDS))
             await life.stop.wait()
             await self._drain()
             ticker.cancel()

@@ -66,13 +66,7 @@ def passed_sockets(role: Role, *uses: Use) -> PassedSockets:
             use, or listens where another does.
     """
     taken: dict[Use, list[socket.socket]] = {use: [] for use in uses}
-    if "LISTEN_FDS" not in os.environ:
-        return taken
-    from systemd.daemon import listen_fds_with_names
-
-    named: dict[int, str] = listen_fds_with_names(unset_environment=True)
-    for variable in VARIABLES:  # os.environ is a copy, of which libsystemd does not know
-        os.environ.pop(variable, None)
+    named = _passed()
     with ExitStack() as undo:
         for descriptor in named:
             undo.callback(os.close, descriptor)
@@ -84,6 +78,41 @@ def passed_sockets(role: Role, *uses: Use) -> PassedSockets:
     for descriptor, use in use_of.items():
         taken[use].append(_adopt(descriptor))
     return taken
+
+
+def own_passed_sockets() -> list[str]:
+    """Make the sockets that were passed to this process belong to its user; they stay passed to others.
+
+    It needs CAP_CHOWN.
+
+    Returns:
+        their names.
+
+    Raises:
+        ConfigError: there are none, or the capability is missing.
+    """
+    named = _passed()
+    if not named:
+        raise ConfigError("LISTEN_FDS", "", "expected sockets of systemd; give the unit Sockets=")
+    for descriptor, name in named.items():
+        try:
+            os.fchown(descriptor, os.geteuid(), -1)
+        except PermissionError as error:
+            advice = "give the unit AmbientCapabilities=CAP_CHOWN, and not PrivateUsers=yes"
+            raise _fault(descriptor, name, f"cannot be given to user {os.geteuid()}; {advice}") from error
+    return list(named.values())
+
+
+def _passed() -> dict[int, str]:
+    """What was passed, by descriptor, with its name."""
+    if "LISTEN_FDS" not in os.environ:
+        return {}
+    from systemd.daemon import listen_fds_with_names
+
+    named: dict[int, str] = listen_fds_with_names(unset_environment=True)
+    for variable in VARIABLES:  # os.environ is a copy, of which libsystemd does not know
+        os.environ.pop(variable, None)
+    return named
 
 
 def _use_of(descriptor: int, name: str, role: Role, uses: tuple[Use, ...]) -> Use:

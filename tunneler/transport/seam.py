@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
@@ -134,6 +134,10 @@ Listening = HostPort | Sequence[socket.socket]
 """An address to listen on, or sockets that do so already; the listener owns them, and closes them."""
 
 
+Released = Callable[[], Awaitable[bool]]
+"""Waits until the service manager no longer looks at the sockets that it passed; says whether that is so."""
+
+
 class Listener(Protocol):
     """Takes links from clients and proxies."""
 
@@ -149,8 +153,12 @@ class Listener(Protocol):
 
         Raises:
             TransportError: the address cannot be listened on.
-            ConfigError: this transport cannot adopt sockets.
+            ConfigError: this transport cannot adopt such sockets.
         """
+        ...
+
+    async def take_over(self, released: Released) -> None:
+        """Serve what came to adopted sockets before we did; call it once, while the context is open."""
         ...
 
 

@@ -28,6 +28,7 @@ COMMANDS = [
     "capture check",
     "capture run",
     "capture remove",
+    "take-sockets",
     "schema",
 ]
 
@@ -38,7 +39,7 @@ def test_version_of_each_script(program: Programs, script: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["client", "server", "proxy", "gencerts", "check-config", "capture", "schema"]
+    "command", ["client", "server", "proxy", "gencerts", "check-config", "capture", "take-sockets", "schema"]
 )
 def test_version_of_each_command(program: Programs, command: str) -> None:
     assert program("tunneler", command, "--version") == (0, f"tunneler-{command} {__version__}\n", "")

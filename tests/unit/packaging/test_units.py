@@ -115,6 +115,24 @@ def test_what_a_restart_cannot_help(service: str) -> None:
     assert set(map(int, value(service, "RestartPreventExitStatus").split())) == hopeless
 
 
+def test_the_unit_that_gives_sockets_away(installed: Path, tmp_path: Path) -> None:
+    """It has one capability more than the server whose sockets it gives to the server's user."""
+    unit = "grpcio/tunneler-server-sockets.service"
+    assert value(unit, "User") == value("tunneler-server.service", "User")
+    assert value(unit, "CapabilityBoundingSet") == value(unit, "AmbientCapabilities") == "CAP_CHOWN"
+    exposed = tmp_path / "exposure-sockets.service"
+    shutil.copy(UNITS / unit, exposed)
+    said = run("systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=14", exposed)
+    assert "Overall exposure level" in said
+    system = installed / "usr" / "lib" / "systemd" / "system"
+    shutil.copy(UNITS / unit, system)
+    drop_in = UNITS / "grpcio" / "tunneler-server.service.d"
+    shutil.copytree(drop_in, system / drop_in.name)
+    flags = ("--man=no", "--generators=no", "--recursive-errors=yes", f"--root={installed}")
+    names = ("tunneler-server-sockets.service", "tunneler-server.service")
+    assert run("systemd-analyze", "verify", *flags, *(system / name for name in names)) == ""
+
+
 def test_no_two_units_reload_each_other() -> None:
     """systemd 252 does not survive it."""
     for service in SERVICES:

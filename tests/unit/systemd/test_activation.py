@@ -168,3 +168,60 @@ def test_what_is_of_no_use(kept: ExitStack, make: Any, found: str) -> None:
     assert found in answer["error"]
     assert "Accept=no" in answer["error"]
     assert "\n" not in answer["error"]
+
+
+TAKE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="tunneler-link")
+os.execv(sys.argv[2], [sys.argv[2], "take-sockets"])
+"""
+TUNNELER = Path(sys.executable).with_name("tunneler")
+
+
+def taken(sock: socket.socket, *within: str) -> subprocess.CompletedProcess[str]:
+    """What ``tunneler take-sockets`` does to a socket.
+
+    Args:
+        within: a command that runs another one.
+    """
+    program = (sys.executable, "-c", TAKE, str(sock.fileno()), str(TUNNELER))
+    return subprocess.run(
+        [*within, *program],
+        pass_fds=[sock.fileno()],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_a_socket_is_given_to_the_user(kept: ExitStack) -> None:
+    sock = listening(kept)
+    os.fchown(sock.fileno(), 1, 1)
+    ended = taken(sock)
+    assert (ended.returncode, ended.stdout) == (0, "tunneler-link: taken\n")
+    owner = os.fstat(sock.fileno())
+    assert (owner.st_uid, owner.st_gid) == (0, 1)
+
+
+def test_a_socket_cannot_be_given_without_the_capability(kept: ExitStack) -> None:
+    sock = listening(kept)
+    os.fchown(sock.fileno(), 1, 1)
+    ended = taken(sock, "setpriv", "--bounding-set=-chown")
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "tunneler-take-sockets: LISTEN_FDS: descriptor 3 (tunneler-link): cannot be given to user 0; "
+        "give the unit AmbientCapabilities=CAP_CHOWN, and not PrivateUsers=yes\n"
+    )
+    assert os.fstat(sock.fileno()).st_uid == 1
+
+
+def test_no_socket_to_take() -> None:
+    ended = subprocess.run(
+        [TUNNELER, "take-sockets"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "tunneler-take-sockets: LISTEN_FDS: expected sockets of systemd; give the unit Sockets=\n"
+    )

@@ -126,5 +126,5 @@ def test_a_server_with_the_stock_transport() -> None:
         activated(port, "tunneler-server", *flags) as process,
         socket.create_connection((HOST, port)),
     ):
-        line_with(process, b"set transport to native, or disable the .socket unit")
+        line_with(process, b"BindIPv6Only=both")
         assert process.wait(PATIENCE) == 2

@@ -26,6 +26,7 @@ from tunneler.transport.seam import (
     Dialer,
     Listener,
     Listening,
+    Released,
     Security,
     UnaryHandler,
 )
@@ -140,6 +141,9 @@ class ReactingListener:
         with self._shared:
             async with self._listener.serve(listening, attach, unary):
                 yield
+
+    async def take_over(self, released: Released) -> None:
+        await self._listener.take_over(released)
 
 
 def in_memory(pki: Path) -> Transport:

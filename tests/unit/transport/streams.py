@@ -19,6 +19,7 @@ from tunneler.transport.seam import (
     BatchStream,
     Listening,
     Peer,
+    Released,
     UnaryHandler,
 )
 
@@ -168,3 +169,6 @@ class MemoryNetwork:
             self._attach = None
             for stream in self._streams:
                 stream.end(TransportError("the listener closed"))
+
+    async def take_over(self, released: Released) -> None:
+        """Nothing is ever adopted."""

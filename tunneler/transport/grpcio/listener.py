@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, NoReturn
 
 import grpc
 
 from tunneler.addresses import ANY_HOST, HostPort, Identity, Role
-from tunneler.errors import ConfigError, PkiError, TransportError
+from tunneler.errors import PkiError, TransportError
+from tunneler.transport.grpcio.adoption import AdoptedSocket
 from tunneler.transport.grpcio.credentials import server_credentials
 from tunneler.transport.grpcio.diagnostics import core_messages
-from tunneler.transport.grpcio.settings import SERVER_OPTIONS
+from tunneler.transport.grpcio.settings import server_options
 from tunneler.transport.grpcio.stream import GrpcStream
 from tunneler.transport.seam import (
     METHODS,
@@ -24,6 +26,7 @@ from tunneler.transport.seam import (
     CallRefused,
     Listening,
     Peer,
+    Released,
     Security,
     UnaryHandler,
 )
@@ -47,6 +50,7 @@ class GrpcListener:
     def __init__(self, security: Security, report: Callable[..., None]) -> None:
         self._security = security
         self._report = report
+        self._adopted: list[AdoptedSocket] = []
         self._carried = 0
         self._none_carried = asyncio.Event()
 
@@ -54,16 +58,35 @@ class GrpcListener:
     async def serve(
         self, listening: Listening, attach: Attach, unary: Mapping[str, UnaryHandler] = NO_CALLS
     ) -> AsyncIterator[None]:
-        if not isinstance(listening, HostPort):
-            raise ConfigError(
-                "transport",
-                "",
-                "grpcio cannot take over sockets that systemd listens on; "
-                "set transport to native, or disable the .socket unit",
-            )
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        server.add_generic_rpc_handlers((_Methods(self, attach, unary),))
-        self._bind(server, listening)
+        with ExitStack() as adopting:
+            if isinstance(listening, HostPort):
+                targets = [_target(listening)]
+            else:
+                self._adopted = self._adopt(listening, adopting)
+                targets = [each.target for each in self._adopted]
+            server = grpc.aio.server(options=server_options(beside=bool(self._adopted)))
+            server.add_generic_rpc_handlers((_Methods(self, attach, unary),))
+            for target in targets:
+                self._bind(server, target)
+            async with self._serving(server):
+                yield
+
+    def _adopt(self, sockets: Sequence[socket.socket], adopting: ExitStack) -> list[AdoptedSocket]:
+        for sock in sockets:
+            adopting.callback(sock.close)
+        adopted = [AdoptedSocket(sock, self._report) for sock in sockets]
+        for each in adopted:
+            adopting.callback(each.close)
+        return adopted
+
+    async def take_over(self, released: Released) -> None:
+        if self._adopted:
+            unwatched = await released()
+            for each in self._adopted:
+                await each.take_over(unwatched=unwatched)
+
+    @asynccontextmanager
+    async def _serving(self, server: grpc.aio.Server) -> AsyncIterator[None]:
         with core_messages(lambda event, message: self._report(event, reason=message)):
             # gRPC crashes when it is stopped in its start, and complains when that is cancelled.
             starting = asyncio.ensure_future(server.start())  # noqa: TID251 - awaited below in any case
@@ -83,8 +106,7 @@ class GrpcListener:
                     self._none_carried.clear()
                     await self._none_carried.wait()
 
-    def _bind(self, server: grpc.aio.Server, address: HostPort) -> None:
-        target = str(HostPort(address.host if address.host != ANY_HOST else "::", address.port))
+    def _bind(self, server: grpc.aio.Server, target: str) -> None:
         material = self._security.material
         try:
             if material is None:
@@ -93,7 +115,7 @@ class GrpcListener:
             server.add_secure_port(target, server_credentials(material))
         except RuntimeError as error:
             raise TransportError(
-                f"cannot listen on {address}: is the port in use, or the address not one of this machine's?"
+                f"cannot listen on {target}: is the port in use, or the address not one of this machine's?"
             ) from error
 
     async def carry(self, role: Role, context: Context, attach: Attach) -> None:
@@ -143,6 +165,10 @@ class GrpcListener:
         self._report("peer_denied", address=context.peer(), reason=reason)
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the certificate does not allow this method")
         raise AssertionError("abort returns never")
+
+
+def _target(address: HostPort) -> str:
+    return str(HostPort(address.host if address.host != ANY_HOST else "::", address.port))
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic at run time

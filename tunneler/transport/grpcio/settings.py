@@ -35,16 +35,24 @@ OPTIONS: Final = (
     ("grpc.enable_retries", 0),
 )
 
-SERVER_OPTIONS: Final = (
+_SERVER_OPTIONS: Final = (
     *OPTIONS,
     # A peer that connects and says nothing is dropped.
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MILLISECONDS),
     ("grpc.max_concurrent_streams", 4),
     ("grpc.http2.min_ping_interval_without_data_ms", PING_MILLISECONDS),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Two servers on one port would each get half the links; a port in use is an error.
-    ("grpc.so_reuseport", 0),
 )
+
+
+def server_options(*, beside: bool) -> tuple[tuple[str, int], ...]:
+    """Options of a server.
+
+    Args:
+        beside: it listens at an address where another socket does, too. Elsewhere a port in use is an
+            error: two servers would each get half the links.
+    """
+    return (*_SERVER_OPTIONS, ("grpc.so_reuseport", int(beside)))
 
 
 def configure_environment() -> None:

@@ -20,7 +20,7 @@ from tunneler.transport.native.contexts import context_source
 from tunneler.transport.native.guest import Guest, House
 from tunneler.transport.native.link import TICK_SECONDS
 from tunneler.transport.native.stream import FAREWELL_SECONDS
-from tunneler.transport.seam import NO_CALLS, Attach, Listening, Security, UnaryHandler
+from tunneler.transport.seam import NO_CALLS, Attach, Listening, Released, Security, UnaryHandler
 
 MAX_STRANGERS: Final = 512
 """Peers at once that have not shown who they are. For one more the oldest has to go: an honest
@@ -70,6 +70,9 @@ class NativeListener:
                 await self._see_off()
             finally:
                 self._timer.cancel()
+
+    async def take_over(self, released: Released) -> None:
+        """We accept from the adopted sockets themselves: there is nothing to take."""
 
     def _accepted(self, sock: socket.socket, peer: tuple[str, int], house: House) -> None:
         address = str(HostPort(peer[0].removeprefix("::ffff:"), peer[1]))
