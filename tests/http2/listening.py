@@ -138,7 +138,7 @@ async def listening(
     security = Security(Material(pki, "server") if pki else None, identity_of_certificate)
     calls = health_calls(lambda: place.draining)
     with Reactor() as reactor:
-        listener = NativeListener(security, reactor, max_guests, place.report)
+        listener = NativeListener(security, reactor, lambda: max_guests, place.report)
         place.watched = lambda: len(reactor)
         sock = listen(*place.address)
         if send_buffer:

@@ -119,7 +119,7 @@ async def test_newer_link_replaces_the_older(pki: Path, log: Recorder) -> None:
         assert log.of("link_retry")[-1]["seconds"] >= 0.15
         await first.finish()
         await trio.ready()
-        port = trio.clients[-1].role._config.listen_port
+        port = trio.clients[-1].role.config.listen_port
         assert await echoes(trio, target.port, capture_port=port)
 
 

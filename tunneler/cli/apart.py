@@ -6,7 +6,7 @@ import os
 import pickle
 import traceback
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tunneler.errors import ExitStatus, TunnelerError
 
@@ -41,23 +41,38 @@ def apart(function: Callable[[], Result]) -> Result:
         os.waitpid(child, 0)
     if not answer:
         raise SystemExit(ExitStatus.FAILURE)  # it has said why
+    return result_of(answer)  # type: ignore[no-any-return]
+
+
+def answer_of(function: Callable[[], object]) -> bytes:
+    """What a function returns or refuses, for :func:`result_of` in another process."""
+    try:
+        answer = function()
+    except TunnelerError as error:
+        answer = _Refused(str(error), error.exit_status)
+    return pickle.dumps(answer)
+
+
+def result_of(answer: bytes) -> Any:
+    """What the function returned.
+
+    Raises:
+        TunnelerError: the function raised one; with the same text and exit status.
+    """
     result = pickle.loads(answer)  # noqa: S301 - of our own child
     if isinstance(result, _Refused):
         refusal = TunnelerError(result.text)
         refusal.exit_status = result.exit_status
         raise refusal
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def _answer(function: Callable[[], object], writer: int) -> None:
     """Never returns: nothing of the parent's is finished twice."""
     try:
-        try:
-            answer = function()
-        except TunnelerError as error:
-            answer = _Refused(str(error), error.exit_status)
+        answer = answer_of(function)
         with os.fdopen(writer, "wb") as answers:
-            answers.write(pickle.dumps(answer))
+            answers.write(answer)
     except KeyboardInterrupt:
         pass  # the parent was interrupted, too
     except BaseException:

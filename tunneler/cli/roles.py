@@ -5,6 +5,10 @@ Whatever is heavy is imported when a role runs, so that ``--help`` and ``--versi
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -36,10 +40,11 @@ tunneler-proxy --server relay.example.org:8081 --proxy-id proxy-1 --managed-cidr
 @version_option
 def client(**parameters: Any) -> ExitStatus:
     """Capture connections on this host and hand them to a server."""
-    config = _prepared(Role.CLIENT, parameters)
-    from tunneler.roles.client import run
+    with hangups_kept():
+        config, reread = _prepared(Role.CLIENT, parameters)
+        from tunneler.roles.client import run
 
-    return run(cast("ClientConfig", config))
+        return run(cast("ClientConfig", config), reread)
 
 
 @click.command(cls=Command, epilog=SERVER_EXAMPLE)
@@ -47,10 +52,11 @@ def client(**parameters: Any) -> ExitStatus:
 @version_option
 def server(**parameters: Any) -> ExitStatus:
     """Relay connections between clients and proxies."""
-    config = _prepared(Role.SERVER, parameters)
-    from tunneler.roles.server import run
+    with hangups_kept():
+        config, reread = _prepared(Role.SERVER, parameters)
+        from tunneler.roles.server import run
 
-    return run(cast("ServerConfig", config))
+        return run(cast("ServerConfig", config), reread)
 
 
 @click.command(cls=Command, epilog=PROXY_EXAMPLE)
@@ -58,16 +64,29 @@ def server(**parameters: Any) -> ExitStatus:
 @version_option
 def proxy(**parameters: Any) -> ExitStatus:
     """Announce routes to servers and dial the targets behind them."""
-    config = _prepared(Role.PROXY, parameters)
-    from tunneler.roles.proxy import run
+    with hangups_kept():
+        config, reread = _prepared(Role.PROXY, parameters)
+        from tunneler.roles.proxy import run
 
-    return run(cast("ProxyConfig", config))
+        return run(cast("ProxyConfig", config), reread)
 
 
-def _prepared(role: Role, parameters: dict[str, Any]) -> RoleConfig:
-    """The configuration in force; from here on, the log is where it says."""
-    config = load_apart(role, parameters)
+def _prepared(role: Role, parameters: dict[str, Any]) -> tuple[RoleConfig, Callable[[], Awaitable[Any]]]:
+    """The configuration in force, and how to read it again; from here on, the log is where it says."""
+    loaded = load_apart(role, parameters)
+    from tunneler.cli.rereading import reread
     from tunneler.observability import log
 
+    config = loaded.config
     log.configure(role, config.log.level, config.log.format, config.log.output)
-    return config
+    return config, partial(reread, role, parameters, loaded)
+
+
+@contextmanager
+def hangups_kept() -> Iterator[None]:
+    """Have a SIGHUP wait until the role can act on it; before that, it would end the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import click
 
@@ -98,27 +97,43 @@ def load(model: type[Model], parameters: dict[str, Any]) -> Loaded[Model]:
         ConfigError: it cannot be used.
     """
     loaded = _loaded(model, parameters)
-    _print_warnings(loaded.warnings)
+    print_warnings(program_of(click.get_current_context()), loaded.warnings)
     return loaded
 
 
-def load_apart(role: Role, parameters: dict[str, Any]) -> RoleConfig:
-    """As :func:`load`, for a role that is to run: the values alone, see :mod:`tunneler.config.plain`.
+class Values(NamedTuple):
+    """A configuration in force, for a role that runs.
+
+    Attributes:
+        config: the values alone, see :mod:`tunneler.config.plain`.
+        warnings: one line each, for the operator.
+        given: the dotted keys that were set somewhere; all others have defaults.
+    """
+
+    config: RoleConfig
+    warnings: tuple[str, ...]
+    given: frozenset[str]
+
+
+def load_apart(role: Role, parameters: dict[str, Any]) -> Values:
+    """As :func:`load`, for a role that is to run; what validates it does not stay in this process.
 
     Raises:
         TunnelerError: it cannot be used; what a ConfigError says.
     """
+    values = apart(lambda: load_values(role, parameters))
+    print_warnings(program_of(click.get_current_context()), values.warnings)
+    return values
 
-    def values() -> tuple[SimpleNamespace, tuple[str, ...]]:
-        from tunneler.config.model import MODEL_OF_ROLE
-        from tunneler.config.plain import plain_copy
 
-        loaded = _loaded(MODEL_OF_ROLE[role], parameters)
-        return plain_copy(loaded.config), loaded.warnings
+def load_values(role: Role, parameters: dict[str, Any]) -> Values:
+    """Raises ConfigError: it cannot be used."""
+    from tunneler.config.model import MODEL_OF_ROLE
+    from tunneler.config.plain import plain_copy
 
-    config, warnings = apart(values)
-    _print_warnings(warnings)
-    return cast("RoleConfig", config)
+    loaded = _loaded(MODEL_OF_ROLE[role], parameters)
+    config = cast("RoleConfig", plain_copy(loaded.config))
+    return Values(config, loaded.warnings, frozenset(loaded.sources))
 
 
 def _loaded(model: type[Model], parameters: dict[str, Any]) -> Loaded[Model]:
@@ -128,7 +143,7 @@ def _loaded(model: type[Model], parameters: dict[str, Any]) -> Loaded[Model]:
     return load.load(model, parameters["config_files"], os.environ, flags)
 
 
-def _print_warnings(warnings: Iterable[str]) -> None:
-    program = program_of(click.get_current_context())
+def print_warnings(program: str, warnings: Iterable[str]) -> None:
+    """Say what is valid and yet probably not meant."""
     for warning in warnings:
         complain(program, f"warning: {warning}")

@@ -39,6 +39,10 @@ class LinkKeeper:
         self._farewell: Code | None = None
         self._stopping = False
 
+    def set_backoff(self, backoff: Backoff) -> None:
+        """For the pauses to come."""
+        self._backoff = backoff
+
     def stop(self) -> None:
         """Do not dial again."""
         self._stopping = True

@@ -1,7 +1,7 @@
 """A role's life as others follow it: when it works, what it does, and when it is to stop.
 
     role  →  outside    ready(), and a line that describes what goes on
-    outside  →  role    the event ``stop``
+    outside  →  role    the events ``stop`` and ``reload``
 
 Outside is the service manager, if one started the role. While it is followed, the manager has the
 line kept up to date, gets its sign of life from the event loop (one that is stuck is restarted),
@@ -11,10 +11,11 @@ and is asked for patience as long as the role starts or drains.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
+from tunneler.errors import ConfigError
 from tunneler.systemd.notify import Notifier
 
 STATUS_SECONDS: Final = 1.0
@@ -25,16 +26,32 @@ PATIENCE_SECONDS: Final = 10.0
 line, so that only a stuck one uses it up."""
 
 
+Reread = Callable[[], Awaitable[Any]]
+"""Reads the configuration again, as :mod:`tunneler.config.plain` makes it.
+
+Raises:
+    TunnelerError: it cannot be used.
+"""
+
+
+async def _nothing_to_reread() -> Any:
+    raise ConfigError("", "", "this program was not started from a configuration")
+
+
 class Lifecycle:
     """Of one role in one process.
 
     Args:
         notifier: speaks to the service manager; None: there is none.
+        reread: how to read the configuration again; None: there is none.
     """
 
-    def __init__(self, notifier: Notifier | None = None) -> None:
+    def __init__(self, notifier: Notifier | None = None, reread: Reread | None = None) -> None:
         self.stop = asyncio.Event()
         """Set: drain, and end."""
+        self.reload = asyncio.Event()
+        """Set: the configuration may have changed."""
+        self.reread = reread or _nothing_to_reread
         self.notifier = notifier or Notifier(None, None, lambda *_, **__: None)
         self.is_ready = False
         self._describe: Callable[[], str] = lambda: "starting"
@@ -65,6 +82,21 @@ class Lifecycle:
         if not self.is_ready:
             return "starting"
         return "ready" if works else "waiting"
+
+    @contextmanager
+    def reloading(self) -> Iterator[None]:
+        """A new configuration is being read, and put in force.
+
+        A role that is not ready yet does not become so by it, and one that was asked to stop
+        meanwhile says no more of it.
+        """
+        announced = self.is_ready and not self.stop.is_set()
+        if announced:
+            self.notifier.reloading()
+        yield
+        if announced and not self.stop.is_set():
+            self._said = self._describe()
+            self.notifier.ready(self._said)
 
     # From outside.
 

@@ -114,9 +114,14 @@ class LinkEnd:
     # From the role.
 
     @property
+    def greeted(self) -> bool:
+        """Whether the link is up: what is said on it will be heard."""
+        return not self.driver.ended and self.driver.link.peer_instance is not None
+
+    @property
     def usable(self) -> bool:
         """Whether new connections may be opened here."""
-        return not self.driver.ended and not self.draining and self.driver.link.peer_instance is not None
+        return self.greeted and not self.draining
 
     def open(self, frame: Open, sock: socket.socket, *, watch_idle: bool) -> Splice:
         """Open a connection for a captured socket (client)."""

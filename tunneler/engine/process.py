@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import gc
+import os
 import resource
 import signal
 import traceback
@@ -13,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from tunneler.engine.driver import TICK_SECONDS
-from tunneler.engine.lifecycle import Lifecycle
+from tunneler.engine.lifecycle import Lifecycle, Reread
 from tunneler.errors import ExitStatus
 from tunneler.observability.log import EventLog
 from tunneler.systemd.notify import Notifier
@@ -21,11 +22,18 @@ from tunneler.systemd.notify import Notifier
 _log = EventLog("process")
 
 
-def run_until_stopped(serve: Callable[[Lifecycle], Awaitable[None]]) -> ExitStatus:
+def run_until_stopped(
+    serve: Callable[[Lifecycle], Awaitable[None]], reread: Reread | None = None
+) -> ExitStatus:
     """Run a role until it has stopped, and keep the service manager informed.
 
     The first SIGTERM or SIGINT requests a stop: drain. The second ends the role at once. Both
-    are what an operator asked for, so both are a success.
+    are what an operator asked for, so both are a success. SIGHUP requests a reload, unless the
+    terminal is gone that the program was started at: then there is nobody to stop it later.
+
+    Args:
+        serve: the role; returns when it has stopped.
+        reread: for a reload.
 
     Raises:
         ConfigError: the service manager announced itself in a way that makes no sense.
@@ -43,7 +51,7 @@ def run_until_stopped(serve: Callable[[Lifecycle], Awaitable[None]]) -> ExitStat
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         suppress(asyncio.CancelledError),
     ):
-        runner.run(_serve(serve, Lifecycle(notifier), outcome))
+        runner.run(_serve(serve, Lifecycle(notifier, reread), outcome))
     return outcome.status
 
 
@@ -76,10 +84,28 @@ async def _serve(serve: Callable[[Lifecycle], Awaitable[None]], life: Lifecycle,
         _log.info("stop_requested", signal=number.name)
         life.request_stop()
 
+    had_terminal = _has_terminal()
+
+    def hung_up() -> None:
+        if had_terminal and not _has_terminal():
+            requested(signal.SIGHUP)
+        elif life.stop.is_set():
+            _log.info("reload_refused", error="the program is stopping")
+        else:
+            life.reload.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, requested, number)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
+    # It was kept waiting until now, if a reload was asked for earlier.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     with life.followed():
         await serve(life)
+
+
+def _has_terminal() -> bool:
+    """Whether standard input is a terminal that is still there: tty_ioctl fails on one that was hung up."""
+    return os.isatty(0)
 
 
 async def tick(*callbacks: Callable[[], None]) -> None:

@@ -51,7 +51,7 @@ class RenewedCredentials:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
-        self._files = (cert_file, key_file, ca_file)
+        self.files = (cert_file, key_file, ca_file)
         self._role = role
         self._renewed = renewed
         self._not_renewed = not_renewed
@@ -64,10 +64,11 @@ class RenewedCredentials:
     def __call__(self) -> Credentials:
         if self._clock() >= self._next_look:
             self._next_look = self._clock() + LOOK_SECONDS
-            self._look()
+            self.look()
         return self._current
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Look at the files now."""
         # Taken before the files are read: a change in between is seen at the next look.
         states = self._states()
         if states == self._seen:
@@ -78,15 +79,34 @@ class RenewedCredentials:
         except PkiError as error:
             self._not_renewed(error)
             return
+        self._take(loaded)
+
+    def moved_to(self, cert_file: Path, key_file: Path, ca_file: Path) -> Callable[[], None]:
+        """Load other files; calling what is returned puts them in the place of these.
+
+        Raises:
+            PkiError: they cannot be used; these stay.
+        """
+        files = (cert_file, key_file, ca_file)
+        states = tuple(map(_state_of, files))
+        loaded = load_credentials(*files, self._role, now=self._now())
+
+        def move() -> None:
+            self.files, self._seen = files, states
+            self._take(loaded)
+
+        return move
+
+    def _take(self, loaded: Credentials) -> None:
         if loaded != self._current:
             self._current = loaded
             self._renewed(loaded)
 
     def _load(self) -> Credentials:
-        return load_credentials(*self._files, self._role, now=self._now())
+        return load_credentials(*self.files, self._role, now=self._now())
 
     def _states(self) -> tuple[FileState, ...]:
-        return tuple(map(_state_of, self._files))
+        return tuple(map(_state_of, self.files))
 
 
 def _state_of(file: Path) -> FileState:

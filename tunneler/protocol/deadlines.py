@@ -9,6 +9,9 @@ from typing import Final, Generic, Protocol, TypeVar
 SLOT_SECONDS: Final = 0.25
 """What expires within as long as this is looked at together."""
 
+NO_SLOT: Final = -1
+"""Of an item that never expires, as things are."""
+
 Key = TypeVar("Key")
 
 
@@ -16,7 +19,8 @@ class Deadlines(Generic[Key]):
     """Keys that expire ``duration`` seconds after they were added; 0 means never.
 
     Because every key waits equally long, the order of adding is the order of expiry, and an
-    ordered dictionary is the whole data structure: each operation costs one probe.
+    ordered dictionary is the whole data structure: each operation costs one probe. The duration
+    may be changed: every key that is there waits as long as the new one says.
     """
 
     __slots__ = ("_added", "duration")
@@ -84,11 +88,23 @@ class IdleDeadlines(Generic[Item]):
         """Begin to watch an item that is not watched yet."""
         if self.duration:
             self._wait(item)
+        else:
+            self._slot_of[item] = NO_SLOT
 
     def discard(self, item: Item) -> None:
         slot = self._slot_of.pop(item, None)
-        if slot is not None:
+        if slot is not None and slot != NO_SLOT:
             self._slots[slot].discard(item)
+
+    def change(self, duration: float) -> None:
+        """Have every item wait for another duration, counted from when it was last heard of."""
+        items = list(self._slot_of)
+        self.duration = duration
+        self._slot_of.clear()
+        self._slots.clear()
+        self._order.clear()
+        for item in items:
+            self.add(item)
 
     def expired(self, now: float) -> list[Item]:
         """Remove and return the items whose wait is over, longest over first."""

@@ -71,6 +71,11 @@ class Endpoint:
             Reset: self._receive_reset,
         }
 
+    def set_timeouts(self, opening: float, idle: float) -> None:
+        """Other ones from now on, for the connections that there are, too."""
+        self._opening.duration = opening
+        self._idle.change(idle)
+
     # What the peer sends.
 
     def receive(self, frame: ConnectionFrame, now: float) -> EndpointEvent | None:

@@ -69,7 +69,8 @@ class Link:
     ) -> None:
         self._local = local
         self._peer = peer
-        self._timing = timing
+        self.timing = timing
+        """May be replaced at any time."""
         self._begun = now
         self._heard = now
         self._sent = now
@@ -93,13 +94,13 @@ class Link:
             LinkFault: the peer has been silent for too long (``Code.SILENT``), or does not
                 read what it asked for (``Code.LIMITED``).
         """
-        if self.peer_instance is None and now - self._begun > self._timing.handshake:
-            raise LinkFault(f"no Hello within {self._timing.handshake:g} s", Code.SILENT)
-        if now - self._heard > self._timing.silence:
+        if self.peer_instance is None and now - self._begun > self.timing.handshake:
+            raise LinkFault(f"no Hello within {self.timing.handshake:g} s", Code.SILENT)
+        if now - self._heard > self.timing.silence:
             raise LinkFault(f"nothing heard for {now - self._heard:.1f} s", Code.SILENT)
         if self.outbox.overrun:
             raise LinkFault("the peer asks without reading the answers", Code.LIMITED)
-        if now - self._sent >= self._timing.heartbeat and not self.outbox:
+        if now - self._sent >= self.timing.heartbeat and not self.outbox:
             self.outbox.put_control(Heartbeat())
 
     def receive(self, frame: Frame) -> ConnectionFrame | LinkEvent | None:

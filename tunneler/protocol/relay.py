@@ -15,13 +15,7 @@ from tunneler.addresses import ConnectionId, Route
 from tunneler.errors import Code, ConnectionFault, LinkFault
 from tunneler.protocol.admission import RelayLimits, has_room, pick_proxy
 from tunneler.protocol.deadlines import Deadlines, IdleDeadlines
-from tunneler.protocol.events import (
-    RelayEvent,
-    RelayOpened,
-    RelayRefused,
-    RelayRouted,
-    RelayStray,
-)
+from tunneler.protocol.events import RelayEvent, RelayOpened, RelayRefused, RelayRouted, RelayStray
 from tunneler.protocol.frames import (
     DATA_KINDS,
     SENDER,
@@ -76,6 +70,12 @@ class Relay:
             Ack: self._receive_ack,
             Reset: self._receive_reset,
         }
+
+    def set_limits(self, limits: RelayLimits) -> None:
+        """Other ones from now on; what is there already, and would be too much, stays."""
+        self._limits = limits
+        self._opening.duration = limits.opening_timeout
+        self._idle.change(limits.idle_timeout)
 
     # Links.
 

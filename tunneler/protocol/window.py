@@ -29,12 +29,22 @@ CEILING: Final = 16 * 1024 * 1024
 class Budget:
     """Bytes that the connections of one process may be sent but have not handed on."""
 
-    __slots__ = ("_connections", "outstanding", "share", "total")
+    __slots__ = ("_connections", "_total", "outstanding", "share")
 
     def __init__(self, total: int) -> None:
-        self.total = total
+        self._total = total
         self.connections = 0
         self.outstanding = 0
+
+    @property
+    def total(self) -> int:
+        return self._total
+
+    @total.setter
+    def total(self, total: int) -> None:
+        """What is outstanding stays so: a smaller budget is met as senders use up their limits."""
+        self._total = total
+        self.connections = self._connections
 
     @property
     def connections(self) -> int:
@@ -43,12 +53,12 @@ class Budget:
     @connections.setter
     def connections(self, number: int) -> None:
         self._connections = number
-        self.share = min(max(self.total // max(1, number), FLOOR), CEILING)
+        self.share = min(max(self._total // max(1, number), FLOOR), CEILING)
         """Window of one connection, were all of them busy."""
 
     @property
     def free(self) -> int:
-        return max(0, self.total - self.outstanding)
+        return max(0, self._total - self.outstanding)
 
 
 class Sequence:

@@ -7,19 +7,21 @@ stop: remove the rules, close the listeners, let connections finish, leave
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from itertools import count
 from secrets import token_bytes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tunneler.addresses import ConnectionId, Endpoint, FourTuple, Role
 from tunneler.capture.liveness import Liveness
 from tunneler.capture.original import DestinationCheck, accepted_at, original_destination
+from tunneler.capture.rules import CaptureBackend
 from tunneler.capture.select import backend
-from tunneler.engine.lifecycle import Lifecycle
+from tunneler.engine.lifecycle import Lifecycle, Reread
 from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import run_until_stopped
 from tunneler.engine.splice import Splice
@@ -34,11 +36,14 @@ from tunneler.sockets.calls import prepare, reset
 from tunneler.systemd.activation import ADMIN, CAPTURED, passed_sockets
 
 if TYPE_CHECKING:
-    from tunneler.config.model import ClientConfig
+    from tunneler.config.model import ClientConfig, DialingConfig
 
 
-def run(config: ClientConfig) -> ExitStatus:
+def run(config: ClientConfig, reread: Reread | None = None) -> ExitStatus:
     """Be a client until stopped.
+
+    Args:
+        reread: reads the configuration again.
 
     Raises:
         TunnelerError: it cannot start.
@@ -51,7 +56,7 @@ def run(config: ClientConfig) -> ExitStatus:
         async with admin(client.report):
             await client.serve(life)
 
-    return run_until_stopped(serve)
+    return run_until_stopped(serve, reread)
 
 
 class Client(DialingRole):
@@ -62,7 +67,7 @@ class Client(DialingRole):
         liveness: where whoever keeps the rules looks whether this client lives; closed in the end.
     """
 
-    _config: ClientConfig
+    config: ClientConfig
 
     def __init__(
         self,
@@ -70,14 +75,9 @@ class Client(DialingRole):
         listening: Sequence[socket.socket] = (),
         liveness: Liveness | None = None,
     ) -> None:
-        super().__init__(
-            Role.CLIENT,
-            config.client_id,
-            config,
-            accepts_opens=False,
-            opening_timeout=config.timeouts.open,
-        )
-        self._plan = capture_plan_of(config)
+        super().__init__(Role.CLIENT, config.client_id, config, accepts_opens=False)
+        # Whoever else has the rules keeps the servers out of them; a name need not resolve yet.
+        self._plan = capture_plan_of(config, with_servers=config.capture.enabled)
         self._check = DestinationCheck(self._plan)
         self._listening = listening
         require_reach(listening, self._plan)
@@ -86,17 +86,21 @@ class Client(DialingRole):
         self._liveness = liveness or Liveness(None)
         self._secret = token_bytes(16)
         self._counter = count()
-        self._spares_keepalive = config.timeouts.idle_spares_keepalive and config.tcp_keepalive.enabled
+        self._backend: CaptureBackend | None = None
+
+    @property
+    def _spares_keepalive(self) -> bool:
+        return self.config.timeouts.idle_spares_keepalive and self.config.tcp_keepalive.enabled
 
     async def serve(self, life: Lifecycle) -> None:
         """Capture and carry connections until asked to stop."""
         with self._liveness, self.reactor, ExitStack() as listening:
             for sock in self._listening or self._listen():
-                prepare(sock, self._config.tcp_keepalive)  # what is accepted inherits it
                 acceptor = Acceptor(sock, self.reactor, self._accepted, self._log.error, held=True)
                 listening.callback(self._acceptors.clear)
                 listening.callback(acceptor.close)
                 self._acceptors.append(acceptor)
+            self._prepare(self.config)
             with self._rules() as pause:
 
                 def stop_capturing() -> None:
@@ -107,6 +111,26 @@ class Client(DialingRole):
 
     def report(self) -> Report:
         return {**super().report(), "captured": [str(network) for network in self._plan.networks]}
+
+    async def adopt(self, new: DialingConfig) -> None:
+        """Of the rules, only those of this client's own; whoever else has them reloads them himself."""
+        config = cast("ClientConfig", new)
+        if self._backend is None:
+            plan = capture_plan_of(config, with_servers=False)
+        else:  # names are resolved, which may take a while
+            plan = await asyncio.to_thread(capture_plan_of, config)
+        require_reach(self._listening, plan)
+        if self._backend is not None:
+            self._backend.install(plan)
+        self._plan, self._check = plan, DestinationCheck(plan)
+        self._prepare(config)
+
+    def _prepare(self, config: ClientConfig) -> None:
+        for acceptor in self._acceptors:
+            prepare(acceptor.socket, config.tcp_keepalive)  # what is accepted inherits it
+
+    def opening_timeout(self, config: DialingConfig) -> float:
+        return config.timeouts.open
 
     def link_up(self, end: LinkEnd) -> None:
         self._begin_to_accept()
@@ -148,10 +172,10 @@ class Client(DialingRole):
 
         Yields what is to be called before a drain, so that nothing more is captured.
         """
-        if not self._config.capture.enabled:
+        if not self.config.capture.enabled:
             yield lambda: None
             return
-        rules = backend(self._config.capture.backend)
+        rules = self._backend = backend(self.config.capture.backend)
 
         def pause() -> None:
             with self._logged("capture_not_paused"):
@@ -202,7 +226,7 @@ class Client(DialingRole):
         if end is None:
             self._refuse(sock, connection, source, original, Code.LINK_LOST, "no link to a server")
             return
-        if self.connection_count >= self._config.limits.max_connections:
+        if self.connection_count >= self.config.limits.max_connections:
             self._refuse(sock, connection, source, original, Code.LIMITED, "limits.max_connections reached")
             return
         self._log.debug("connection_captured", connection=connection, source=source, original_target=original)

@@ -13,6 +13,7 @@ from tunneler.engine.keeper import LinkKeeper
 from tunneler.engine.lifecycle import Lifecycle, counted
 from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import tick, wait_for
+from tunneler.engine.reloading import reload_on_request
 from tunneler.engine.splice import Splice
 from tunneler.errors import Code, ConnectionFault
 from tunneler.observability.log import EventLog
@@ -20,7 +21,7 @@ from tunneler.protocol.events import LinkEvent, LinkOpened, PeerDraining
 from tunneler.protocol.frames import Drain, Open, Party
 from tunneler.protocol.window import Budget
 from tunneler.roles.reports import Report, heading, links_of_keepers
-from tunneler.roles.setup import backoff_of, dialer_of, timing_of
+from tunneler.roles.setup import backoff_of, dialer_of, reconfigured, security_of, timing_of
 from tunneler.sockets.calls import Failure
 from tunneler.sockets.reactor import Reactor
 from tunneler.transport.seam import BatchStream
@@ -35,23 +36,21 @@ FAREWELL_SECONDS = 3.0
 class DialingRole:
     """Base of client and proxy. See :class:`tunneler.engine.link_end.EndOwner`."""
 
-    def __init__(
-        self, role: Role, instance: str, config: DialingConfig, *, accepts_opens: bool, opening_timeout: float
-    ) -> None:
+    def __init__(self, role: Role, instance: str, config: DialingConfig, *, accepts_opens: bool) -> None:
         self._role = role
         self._instance = instance
-        self._config = config
+        self.config = config
         self._accepts_opens = accepts_opens
-        self._opening_timeout = opening_timeout
         self._log = EventLog(role)
         self._budget = Budget(config.limits.memory_budget)
         self.life = Lifecycle()
         self._drained = asyncio.Event()
         self._draining = False
         self.reactor = Reactor()
-        dialer = dialer_of(config, role, self.reactor)
+        self._security = security_of(config, role)
+        self._dialer = dialer_of(config, role, self._security, self.reactor)
         self._keepers = [
-            LinkKeeper(server, dialer, backoff_of(config), partial(self._make_end, server))
+            LinkKeeper(server, self._dialer, backoff_of(config), partial(self._make_end, server))
             for server in config.server_addr
         ]
 
@@ -68,12 +67,38 @@ class DialingRole:
         async with asyncio.TaskGroup() as tasks:
             keepers = [tasks.create_task(keeper.run()) for keeper in self._keepers]
             ticker = tasks.create_task(tick(self.tick))
+            reloader = tasks.create_task(reload_on_request(life, self))
             await life.stop.wait()
+            reloader.cancel()
             before_drain()
             await self._drain()
             await self._say_goodbye(keepers)
             for task in (*keepers, ticker):
                 task.cancel()
+
+    async def reconfigure(self, new: DialingConfig) -> None:
+        """See :class:`tunneler.engine.reloading.Reconfigurable`."""
+        with reconfigured(self._role, self.config, new, self._security):
+            await self.adopt(new)
+        self.config = new
+        self._budget.total = new.limits.memory_budget
+        self._dialer.handshake_timeout = new.timeouts.handshake
+        for keeper in self._keepers:
+            keeper.set_backoff(backoff_of(new))
+        for end in self.ends:
+            end.driver.link.timing = timing_of(new)
+            end.endpoint.set_timeouts(self.opening_timeout(new), new.timeouts.idle)
+
+    async def adopt(self, new: DialingConfig) -> None:
+        """Take over what only this role knows; the old configuration is still in force.
+
+        Raises:
+            TunnelerError: it cannot be; nothing has changed then.
+        """
+
+    def opening_timeout(self, config: DialingConfig) -> float:
+        """Seconds for a connection to be opened."""
+        raise NotImplementedError
 
     @property
     def ends(self) -> Iterator[LinkEnd]:
@@ -115,7 +140,7 @@ class DialingRole:
         self._draining = True
         for end in self.ends:
             end.driver.link.outbox.put_control(Drain())
-        seconds = self._config.timeouts.drain
+        seconds = self.config.timeouts.drain
         self._log.info("draining", connections=self.connection_count, seconds=seconds)
         if self.connection_count and not await wait_for(self._drained, seconds):
             self._log.warning("drain_deadline", connections=self.connection_count)
@@ -143,7 +168,7 @@ class DialingRole:
     # Links.
 
     def _make_end(self, server: HostPort, stream: BatchStream) -> LinkEnd:
-        timing = timing_of(self._config)
+        timing = timing_of(self.config)
         driver = LinkDriver(stream, self._role, self._instance, timing, self.reactor.at_turn_end)
         return LinkEnd(
             driver,
@@ -151,8 +176,8 @@ class DialingRole:
             self.reactor,
             self._budget,
             accepts_opens=self._accepts_opens,
-            opening_timeout=self._opening_timeout,
-            idle_timeout=self._config.timeouts.idle,
+            opening_timeout=self.opening_timeout(self.config),
+            idle_timeout=self.config.timeouts.idle,
         )
 
     def link_event(self, end: LinkEnd, event: LinkEvent) -> None:

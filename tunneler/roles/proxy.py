@@ -7,10 +7,10 @@ stop: take nothing new, let connections finish, leave
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tunneler.addresses import Endpoint, Role
-from tunneler.engine.lifecycle import Lifecycle
+from tunneler.engine.lifecycle import Lifecycle, Reread
 from tunneler.engine.link_end import LinkEnd
 from tunneler.engine.process import run_until_stopped
 from tunneler.engine.splice import Splice
@@ -25,11 +25,14 @@ from tunneler.sockets.calls import DialFailed, start_dial
 from tunneler.systemd.activation import ADMIN, passed_sockets
 
 if TYPE_CHECKING:
-    from tunneler.config.model import ProxyConfig
+    from tunneler.config.model import DialingConfig, ProxyConfig
 
 
-def run(config: ProxyConfig) -> ExitStatus:
+def run(config: ProxyConfig, reread: Reread | None = None) -> ExitStatus:
     """Be a proxy until stopped.
+
+    Args:
+        reread: reads the configuration again.
 
     Raises:
         TunnelerError: it cannot start.
@@ -42,18 +45,16 @@ def run(config: ProxyConfig) -> ExitStatus:
         async with admin(proxy.report):
             await proxy.serve(life)
 
-    return run_until_stopped(serve)
+    return run_until_stopped(serve, reread)
 
 
 class Proxy(DialingRole):
     """See the module."""
 
-    _config: ProxyConfig
+    config: ProxyConfig
 
     def __init__(self, config: ProxyConfig) -> None:
-        super().__init__(
-            Role.PROXY, config.proxy_id, config, accepts_opens=True, opening_timeout=config.timeouts.dial
-        )
+        super().__init__(Role.PROXY, config.proxy_id, config, accepts_opens=True)
         self._translation = Translation(config.all_routes)
 
     async def serve(self, life: Lifecycle) -> None:
@@ -62,14 +63,28 @@ class Proxy(DialingRole):
             await self.keep_links(life, before_drain=lambda: None)
 
     def report(self) -> Report:
-        routes = [{"virtual": str(each.virtual), "real": str(each.real)} for each in self._config.all_routes]
-        return {**super().report(), "group": self._config.group, "routes": routes}
+        routes = [{"virtual": str(each.virtual), "real": str(each.real)} for each in self.config.all_routes]
+        return {**super().report(), "group": self.config.group, "routes": routes}
 
     # Links.
 
     def link_up(self, end: LinkEnd) -> None:
-        announcement = Routes(self._config.group, self._config.all_routes)
-        end.driver.link.outbox.put_control(announcement)
+        self._announce(end, self.config)
+
+    def _announce(self, end: LinkEnd, config: ProxyConfig) -> None:
+        end.driver.link.outbox.put_control(Routes(config.group, config.all_routes))
+
+    async def adopt(self, new: DialingConfig) -> None:
+        """Routes are withdrawn and added; connections that are open by a route that is withdrawn stay."""
+        old, config = self.config, cast("ProxyConfig", new)
+        if (old.group, old.all_routes) != (config.group, config.all_routes):
+            self._translation = Translation(config.all_routes)
+            for end in self.ends:
+                if end.greeted:
+                    self._announce(end, config)
+
+    def opening_timeout(self, config: DialingConfig) -> float:
+        return config.timeouts.dial
 
     def link_event(self, end: LinkEnd, event: LinkEvent) -> None:
         super().link_event(end, event)
@@ -77,7 +92,7 @@ class Proxy(DialingRole):
             return
         self.life.ready()
         server = end.driver.stream.peer.address
-        self._log.info("registered", server=server, routes=" ".join(map(str, self._config.all_routes)))
+        self._log.info("registered", server=server, routes=" ".join(map(str, self.config.all_routes)))
         for route in event.conflicts:
             self._log.error(
                 "route_conflict",
@@ -97,7 +112,7 @@ class Proxy(DialingRole):
         if self._draining:
             self._refuse(end, request, Code.DRAINING, "this proxy stops")
             return
-        if self.connection_count >= self._config.limits.max_connections:
+        if self.connection_count >= self.config.limits.max_connections:
             self._refuse(end, request, Code.LIMITED, "limits.max_connections reached")
             return
         target = Endpoint(real, request.destination.port)
@@ -109,7 +124,7 @@ class Proxy(DialingRole):
             target=target,
         )
         try:
-            sock = start_dial(target, self._config.tcp_keepalive, watched=request.keepalive)
+            sock = start_dial(target, self.config.tcp_keepalive, watched=request.keepalive)
         except DialFailed as failure:
             self._refuse(end, request, failure.code, f"cannot dial {target}")
             return

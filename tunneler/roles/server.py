@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from tunneler.addresses import Role
 from tunneler.engine.driver import LinkDriver, clock
-from tunneler.engine.lifecycle import Lifecycle, counted
+from tunneler.engine.lifecycle import Lifecycle, Reread, counted
 from tunneler.engine.process import run_until_stopped, tick, wait_for
+from tunneler.engine.reloading import reload_on_request
 from tunneler.errors import Code, ExitStatus
 from tunneler.observability.log import EventLog
 from tunneler.protocol.admission import RelayLimits
@@ -40,7 +41,7 @@ from tunneler.protocol.window import Budget
 from tunneler.roles.health import health_calls
 from tunneler.roles.passed import address_of, require_loopback
 from tunneler.roles.reports import Report, heading, links_of_relay, routes_of_relay
-from tunneler.roles.setup import admin_of, listener_of, timing_of
+from tunneler.roles.setup import admin_of, listener_of, reconfigured, security_of, timing_of
 from tunneler.sockets.reactor import Reactor
 from tunneler.systemd.activation import ADMIN, LINKS, passed_sockets
 from tunneler.transport.seam import BatchReceiver, BatchStream, Listener
@@ -54,8 +55,11 @@ RELEASE_SECONDS = 5.0
 """For the service manager to act on our being ready; it takes milliseconds."""
 
 
-def run(config: ServerConfig) -> ExitStatus:
+def run(config: ServerConfig, reread: Reread | None = None) -> ExitStatus:
     """Be a server until stopped.
+
+    Args:
+        reread: reads the configuration again.
 
     Raises:
         TunnelerError: it cannot start.
@@ -68,7 +72,7 @@ def run(config: ServerConfig) -> ExitStatus:
         async with admin(server.report):
             await server.serve(life)
 
-    return run_until_stopped(serve)
+    return run_until_stopped(serve, reread)
 
 
 class Server:
@@ -97,7 +101,10 @@ class Server:
         """Relay until asked to stop."""
         self.life = life
         life.describe_by(self._describe)
-        listener = listener_of(self.config, self.reactor, _log.warning)
+        self._security = security_of(self.config, Role.SERVER)
+        listener = listener_of(
+            self.config, self._security, self.reactor, lambda: self.config.limits.max_links, _log.warning
+        )
         with self.reactor:
             await self._listen(listener, life)
 
@@ -114,9 +121,11 @@ class Server:
         async with listener.serve(listening, self._attach, calls), asyncio.TaskGroup() as tasks:
             _log.info("listening", address=addresses)
             ticker = tasks.create_task(tick(self._tick))
+            reloader = tasks.create_task(reload_on_request(life, self))
             life.ready()
             await listener.take_over(partial(life.notifier.barrier, RELEASE_SECONDS))
             await life.stop.wait()
+            reloader.cancel()
             await self._drain()
             ticker.cancel()
 
@@ -130,6 +139,15 @@ class Server:
             "links": links_of_relay(self.relay, addresses),
             "routes": routes_of_relay(self.relay),
         }
+
+    async def reconfigure(self, new: ServerConfig) -> None:
+        """See :class:`tunneler.engine.reloading.Reconfigurable`."""
+        with reconfigured(Role.SERVER, self.config, new, self._security):
+            self.config = new
+        self.budget.total = new.limits.memory_budget
+        self.relay.set_limits(_limits_of(new))
+        for link in self.links:
+            link.driver.link.timing = timing_of(new)
 
     def took_place(self, event: RelayEvent | None) -> None:
         """Log what the relay did."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunneler.addresses import Role
 from tunneler.config.hosts import is_loopback
 from tunneler.engine.backoff import Backoff
 from tunneler.errors import PkiError
+from tunneler.observability import log
 from tunneler.observability.log import EventLog
 from tunneler.pki.credentials import EXPIRY_WARNING_DAYS, Credentials, days_left
 from tunneler.pki.identity import identity_of_certificate
@@ -51,30 +51,74 @@ def security_of(config: RoleConfig, role: Role) -> Security:
     if tls.insecure or tls.cert_file is None or tls.key_file is None or tls.ca_file is None:
         _log.warning("plaintext", hint="tls.insecure is set: nobody is authenticated, nothing is encrypted")
         return Security(None, identity_of_certificate, minimum)
-    file = tls.cert_file
 
     def renewed(credentials: Credentials) -> None:
-        _log.info("certificate_renewed", file=file, days=days_left(credentials, now=datetime.now(UTC)))
-        _warn_of_expiry(credentials, file)
+        days = days_left(credentials, now=datetime.now(UTC))
+        _log.info("certificate_renewed", file=material.files[0], days=days)
+        _warn_of_expiry(material)
 
     def not_renewed(error: PkiError) -> None:
+        file = material.files[0]
         _log.error("certificate_not_renewed", file=file, reason=error, hint="new links use the old one")
 
     material = RenewedCredentials(
-        file, tls.key_file, tls.ca_file, role, renewed=renewed, not_renewed=not_renewed
+        tls.cert_file, tls.key_file, tls.ca_file, role, renewed=renewed, not_renewed=not_renewed
     )
-    _warn_of_expiry(material(), file)
+    _warn_of_expiry(material)
     return Security(material, identity_of_certificate, minimum)
 
 
-def _warn_of_expiry(credentials: Credentials, file: Path) -> None:
-    days = days_left(credentials, now=datetime.now(UTC))
+def _reloaded_credentials(security: Security, config: RoleConfig) -> Callable[[], None]:
+    """Check the certificate and key that a changed configuration names; calling what is returned uses them.
+
+    Files that are named as before and cannot be used are no reason to refuse the rest: the log
+    says so, and new links use what was loaded from them last.
+
+    Raises:
+        PkiError: others are named, and cannot be used.
+    """
+    tls, material = config.tls, security.material
+    if not isinstance(material, RenewedCredentials):
+        return lambda: None
+    if tls.cert_file is None or tls.key_file is None or tls.ca_file is None:
+        return material.look
+    files = (tls.cert_file, tls.key_file, tls.ca_file)
+    return material.look if files == material.files else material.moved_to(*files)
+
+
+@contextmanager
+def reconfigured(role: Role, old: RoleConfig, new: RoleConfig, security: Security) -> Iterator[None]:
+    """Put the log and the credentials of another configuration in force, around what the role does about it.
+
+    Raises:
+        TunnelerError: it cannot be. Nothing has changed then, nor if the block raises.
+    """
+    use_credentials = _reloaded_credentials(security, new)
+    configure_log(role, new)
+    try:
+        yield
+    except BaseException:
+        configure_log(role, old)
+        raise
+    use_credentials()
+
+
+def configure_log(role: Role, config: RoleConfig) -> None:
+    """Raises ConfigError: there cannot be such a log."""
+    log.configure(role, config.log.level, config.log.format, config.log.output)
+
+
+def _warn_of_expiry(material: RenewedCredentials) -> None:
+    days = days_left(material(), now=datetime.now(UTC))
     if days < EXPIRY_WARNING_DAYS:
-        _log.warning("certificate_expires_soon", file=file, days=days)
+        _log.warning("certificate_expires_soon", file=material.files[0], days=days)
 
 
-def capture_plan_of(config: ClientConfig) -> CapturePlan:
+def capture_plan_of(config: ClientConfig, *, with_servers: bool = True) -> CapturePlan:
     """What the client's rules must be.
+
+    Args:
+        with_servers: exclude the servers' addresses, which takes as long as their names take to resolve.
 
     Raises:
         CaptureError: a server's name cannot be resolved.
@@ -85,7 +129,7 @@ def capture_plan_of(config: ClientConfig) -> CapturePlan:
         networks=config.target_cidr,
         listen_port=config.listen_port,
         exclude=config.exclude,
-        servers=config.server_addr,
+        servers=config.server_addr if with_servers else (),
         gateway=config.capture.gateway,
         user=config.capture.user,
     )
@@ -127,9 +171,9 @@ def backoff_of(config: RoleConfig) -> Backoff:
     return Backoff(timeouts.backoff_start, timeouts.backoff_cap, timeouts.backoff_reset)
 
 
-def dialer_of(config: DialingConfig, role: Role, reactor: Reactor) -> Dialer:
+def dialer_of(config: DialingConfig, role: Role, security: Security, reactor: Reactor) -> Dialer:
     """The transport that the links of a client or proxy use."""
-    security, timeout = security_of(config, role), config.timeouts.handshake
+    timeout = config.timeouts.handshake
     if config.transport == "native":
         from tunneler.transport.native.dialer import NativeDialer
 
@@ -142,13 +186,18 @@ def dialer_of(config: DialingConfig, role: Role, reactor: Reactor) -> Dialer:
     return GrpcDialer(role, security, timeout)
 
 
-def listener_of(config: ServerConfig, reactor: Reactor, report: Callable[..., None]) -> Listener:
+def listener_of(
+    config: ServerConfig,
+    security: Security,
+    reactor: Reactor,
+    max_links: Callable[[], int],
+    report: Callable[..., None],
+) -> Listener:
     """The transport that a server's links arrive by."""
-    security = security_of(config, Role.SERVER)
     if config.transport == "native":
         from tunneler.transport.native.listener import NativeListener
 
-        return NativeListener(security, reactor, config.limits.max_links + SPARE_PEERS, report)
+        return NativeListener(security, reactor, lambda: max_links() + SPARE_PEERS, report)
     from tunneler.transport.grpcio.settings import configure_environment
 
     configure_environment()

@@ -70,7 +70,7 @@ class Acceptor:
         *,
         held: bool = False,
     ) -> None:
-        self._sock = sock
+        self.socket = sock
         self._reactor = reactor
         self._accepted = accepted
         self._report = report
@@ -80,7 +80,7 @@ class Acceptor:
     def begin(self) -> None:
         """Accept what waits, and what comes."""
         self._paused = False
-        self._reactor.modify(self._sock.fileno(), READ)
+        self._reactor.modify(self.socket.fileno(), READ)
 
     def tick(self) -> None:
         """Try again after file descriptors ran out."""
@@ -88,13 +88,13 @@ class Acceptor:
             self.begin()
 
     def close(self) -> None:
-        self._reactor.forget(self._sock.fileno())
-        self._sock.close()
+        self._reactor.forget(self.socket.fileno())
+        self.socket.close()
 
     def _ready(self, events: int) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                sock, address = self._sock.accept()
+                sock, address = self.socket.accept()
             except TRY_AGAIN:
                 return
             except OSError as error:
@@ -106,5 +106,5 @@ class Acceptor:
 
     def _pause(self, error: OSError) -> None:
         self._paused = True
-        self._reactor.modify(self._sock.fileno(), 0)
+        self._reactor.modify(self.socket.fileno(), 0)
         self._report("accept_paused", error=error.strerror, hint="raise LimitNOFILE= or ulimit -n")

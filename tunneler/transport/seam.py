@@ -101,7 +101,13 @@ class Security(NamedTuple):
 
 
 class Dialer(Protocol):
-    """Makes links to servers."""
+    """Makes links to servers.
+
+    Attributes:
+        handshake_timeout: seconds for a link to be made; may be changed for those to come.
+    """
+
+    handshake_timeout: float
 
     async def run_link(self, server: HostPort, attach: Attach) -> None:
         """Dial, call ``attach``, and carry batches until the stream ends.

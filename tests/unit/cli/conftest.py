@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.loopback.running import pytest_pyfunc_call
 from tunneler.cli import main
+
+__all__ = ["pytest_pyfunc_call"]
 
 
 class Ended(NamedTuple):

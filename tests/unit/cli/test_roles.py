@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -24,11 +25,13 @@ class FakeRoles:
 
     def __init__(self) -> None:
         self.config: Any = None
+        self.reread: Any = None
         self.log: tuple[Any, ...] = ()
         self.end: Any = lambda: ExitStatus.OK
 
-    def run(self, config: Any) -> ExitStatus:
-        self.config = config
+    def run(self, config: Any, reread: Any) -> ExitStatus:
+        self.config, self.reread = config, reread
+        self.hangups_wait = signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, ())
         result: ExitStatus = self.end()
         return result
 
@@ -107,6 +110,12 @@ def test_switches_that_are_not_given_leave_a_file_in_force(
     assert program("tunneler-client", "--config", str(file)).status == 0
     assert (roles.config.capture.gateway, roles.config.capture.enabled) == (True, False)
     assert roles.config.tls.insecure
+
+
+def test_a_hangup_waits_for_the_role(program: Programs, roles: FakeRoles) -> None:
+    program("tunneler-server", "--listen", "127.0.0.1:5", "--tls-insecure")
+    assert roles.hangups_wait
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_both_names_run_the_same(program: Programs, roles: FakeRoles) -> None:

@@ -93,10 +93,35 @@ sys.exit(run_until_stopped(serve))
 """
 
 
+RELOADING = """
+async def serve(life):
+    say("serving")
+    while not life.stop.is_set():
+        tasks = [asyncio.ensure_future(event.wait()) for event in (life.reload, life.stop)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        if life.reload.is_set():
+            life.reload.clear()
+            say("reloading")
+    say("draining")
+    if "--drain" in sys.argv:
+        await asyncio.sleep(60)
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+if "--early" in sys.argv:
+    os.kill(os.getpid(), signal.SIGHUP)
+sys.exit(run_until_stopped(serve))
+"""
+
+
 @contextmanager
-def program(source: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def program(
+    source: str, *arguments: str, stdin: int | None = None, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        (sys.executable, "-W", "error", "-c", textwrap.dedent(PROLOGUE + source)),
+        (sys.executable, "-W", "error", "-c", textwrap.dedent(PROLOGUE + source), *arguments),
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -141,6 +166,50 @@ def test_the_second_signal_ends_at_once(second: signal.Signals) -> None:
     assert "Traceback" not in errors
 
 
+def test_a_hangup_is_a_request_to_reload() -> None:
+    with program(RELOADING) as process:
+        assert line(process) == "serving"
+        os.kill(process.pid, signal.SIGHUP)
+        assert line(process) == "reloading"
+        os.kill(process.pid, signal.SIGTERM)
+        assert line(process) == "draining"
+        process.communicate(timeout=10)
+    assert process.returncode == 0
+
+
+def test_a_hangup_that_came_before_waits() -> None:
+    with program(RELOADING, "--early") as process:
+        assert (line(process), line(process)) == ("serving", "reloading")
+
+
+def test_a_hangup_while_it_drains_is_nothing_but_said() -> None:
+    with program(RELOADING, "--drain") as process:
+        assert line(process) == "serving"
+        os.kill(process.pid, signal.SIGTERM)
+        assert line(process) == "draining"
+        os.kill(process.pid, signal.SIGHUP)
+        assert process.stderr is not None
+        assert any("reload_refused" in said for said in iter(process.stderr.readline, ""))
+        os.kill(process.pid, signal.SIGTERM)
+        process.communicate(timeout=10)
+    assert process.returncode == 0
+
+
+def test_a_hangup_of_the_terminal_is_a_request_to_stop() -> None:
+    ours, theirs = os.openpty()
+    with program(RELOADING, stdin=theirs) as process:
+        os.close(theirs)
+        assert line(process) == "serving"
+        os.kill(process.pid, signal.SIGHUP)
+        assert line(process) == "reloading"  # the terminal is still there
+        os.close(ours)
+        os.kill(process.pid, signal.SIGHUP)
+        assert line(process) == "draining"
+        _, errors = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "stop_requested" in errors
+
+
 def test_an_error_of_the_role_comes_out() -> None:
     with program(FAILING) as process:
         _, errors = process.communicate(timeout=10)
@@ -177,10 +246,9 @@ def test_the_service_manager_is_told(tmp_path: Path) -> None:
 
 def test_a_stuck_loop_gives_no_sign_of_life(tmp_path: Path) -> None:
     """systemd ends it then, with SIGABRT, and where it was stuck is on record."""
-    environment = {"WATCHDOG_USEC": "400000"}
     with (
         FakeManager(tmp_path / "notify") as manager,
-        program(STUCK, NOTIFY_SOCKET=manager.address, **environment) as process,
+        program(STUCK, NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="400000") as process,
     ):
         for _ in range(4):
             manager.wait_for("WATCHDOG=1", seconds=2)

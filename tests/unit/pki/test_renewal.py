@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -196,3 +197,54 @@ def test_the_old_one_stays_even_when_it_has_expired(renewal: Renewal) -> None:
     os.utime(renewal.cert, ns=(0, 0))
     assert renewal.later() is renewal.first
     assert "expired on" in renewal.complaints[0]
+
+
+def test_a_look_is_possible_at_any_time(renewal: Renewal) -> None:
+    renewal.write(renewal.issue())
+    renewal.source.look()
+    assert renewal.source() is not renewal.first
+    assert len(renewal.renewed) == 1
+
+
+class Elsewhere(NamedTuple):
+    """Other files, with a certificate of the same authority."""
+
+    cert: Path
+    key: Path
+    ca: Path
+
+
+@pytest.fixture
+def elsewhere(renewal: Renewal, tmp_path: Path) -> Elsewhere:
+    (tmp_path / "other").mkdir()
+    there = Elsewhere(*(tmp_path / "other" / f"{name}.pem" for name in ("cert", "key", "ca")))
+    issued = renewal.issue()
+    there.cert.write_bytes(issued.certificate_pem())
+    there.key.touch(0o600)
+    there.key.write_bytes(issued.private_key_pem())
+    there.ca.write_bytes(renewal.ca.read_bytes())
+    return there
+
+
+def test_moved_to_other_files(renewal: Renewal, elsewhere: Elsewhere) -> None:
+    move = renewal.source.moved_to(*elsewhere)
+    assert renewal.later() is renewal.first
+    move()
+    moved = renewal.source()
+    assert moved.certificate_chain == elsewhere.cert.read_bytes()
+    assert renewal.renewed == [moved]
+    assert renewal.source.files == elsewhere
+    renewal.cert.unlink()  # it follows the others from now on
+    assert renewal.later() is moved
+    elsewhere.cert.unlink()
+    assert renewal.later() is moved
+    assert [str(elsewhere.cert) in complaint for complaint in renewal.complaints] == [True]
+
+
+def test_not_moved_to_files_of_no_use(renewal: Renewal, elsewhere: Elsewhere) -> None:
+    elsewhere.key.write_bytes(b"")
+    with pytest.raises(PkiError, match="expected a private key"):
+        renewal.source.moved_to(*elsewhere)
+    assert renewal.source.files == (renewal.cert, renewal.key, renewal.ca)
+    assert renewal.later() is renewal.first
+    assert (renewal.renewed, renewal.complaints) == ([], [])

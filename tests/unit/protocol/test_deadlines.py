@@ -41,6 +41,16 @@ class TestDeadlines:
         deadlines.discard("a")
         assert deadlines.expired(100) == []
 
+    def test_another_duration_is_everybodys(self) -> None:
+        deadlines = Deadlines[str](100)
+        deadlines.add("a", 0)
+        deadlines.add("b", 1)
+        deadlines.duration = 10
+        assert deadlines.expired(10) == ["a"]
+        deadlines.duration = 20
+        assert deadlines.expired(20) == []
+        assert deadlines.expired(21) == ["b"]
+
     def test_zero_is_never(self) -> None:
         deadlines = Deadlines[str](0)
         deadlines.add("a", 0)
@@ -49,7 +59,7 @@ class TestDeadlines:
         assert not len(deadlines)
 
 
-actions = st.sampled_from(["add", "discard", "hear", "look", "look"])
+actions = st.sampled_from(["add", "discard", "hear", "look", "look", "change"])
 
 
 class Heard:
@@ -103,6 +113,20 @@ class TestIdleDeadlines:
         deadlines.discard(item)
         assert not len(deadlines)
 
+    def test_another_duration_is_everybodys(self) -> None:
+        deadlines = IdleDeadlines[Heard](0)
+        early, late = Heard(0), Heard(50)
+        deadlines.add(early)
+        deadlines.add(late)
+        deadlines.change(100)
+        assert deadlines.expired(99) == []
+        deadlines.change(10)
+        assert deadlines.expired(59) == [early]
+        deadlines.change(0)
+        assert deadlines.expired(1e9) == []
+        deadlines.discard(late)
+        assert not len(deadlines)
+
     def test_nothing_is_kept_of_what_is_over(self) -> None:
         deadlines = IdleDeadlines[Heard](10)
         for number in range(1000):
@@ -126,8 +150,11 @@ class TestIdleDeadlines:
             if action == "discard":
                 deadlines.discard(item)
                 watched.discard(item)
+            elif action == "change":
+                duration = pause * 6
+                deadlines.change(duration)
             elif action == "look":
-                over = {each for each in watched if each.heard + duration <= now}
+                over = {each for each in watched if duration and each.heard + duration <= now}
                 assert set(deadlines.expired(now)) == over
                 watched -= over
             else:

@@ -77,6 +77,15 @@ class TestTime:
         assert proxy.sent() == [OpenResult(ONE, Code.TIMEOUT)]
         proxy.assert_nothing_left()
 
+    def test_another_time_for_the_answer(self, client: EndpointStage) -> None:
+        client.endpoint.set_timeouts(opening=1.0, idle=3.0)
+        assert client.endpoint.expire(1.0) == [ConnectionReset(ONE, Code.TIMEOUT)]
+
+    def test_another_time_of_idleness(self, opened: EndpointStage) -> None:
+        opened.endpoint.set_timeouts(opening=1.0, idle=3.0)
+        assert opened.endpoint.expire(2.9) == []
+        assert opened.endpoint.expire(3.0) == [ConnectionReset(ONE, Code.IDLE)]
+
     def test_answered_in_time(self, opened: EndpointStage) -> None:
         assert opened.endpoint.expire(OPENING_TIMEOUT) == []
 

@@ -151,6 +151,14 @@ class TestLiveness:
             made.tick(18.1)
         assert caught.value.code is Code.SILENT
 
+    def test_another_timing(self) -> None:
+        made = greeted()
+        made.timing = Timing(heartbeat=1.0, silence=3.0, handshake=10.0)
+        made.tick(1.0)
+        assert made.take(1.0) == [Heartbeat()]
+        with pytest.raises(LinkFault, match=r"nothing heard for 3\.1 s"):
+            made.tick(3.1)
+
     def test_any_batch_proves_life(self) -> None:
         made = greeted()
         for now in range(0, 100, 14):

@@ -239,6 +239,18 @@ class TestTime:
         assert only(Reset, stage.proxy.outbox.take()[1:]) == Reset(ONE, Code.IDLE)
         assert_nothing_left(stage)
 
+    def test_other_limits_are_everybodys(self, stage: RelayStage) -> None:
+        stage.open(1)
+        stage.relay.receive(stage.client, open_frame(2), 0.0)
+        stage.relay.set_limits(LIMITS._replace(opening_timeout=2.0, idle_timeout=5.0, connections=2))
+        assert refuse(stage, stage.client, open_frame(3)) is Code.LIMITED
+        (refused,) = stage.relay.expire(2.0)
+        assert isinstance(refused, RelayRefused)
+        assert stage.relay.expire(4.9) == []
+        (closed,) = stage.relay.expire(5.0)
+        assert isinstance(closed, RelayClosed)
+        assert closed.code is Code.IDLE
+
     def test_idleness_may_be_left_to_keepalive(self, stage: RelayStage) -> None:
         stage.relay.receive(stage.client, open_frame()._replace(keepalive=True), 0.0)
         stage.relay.receive(stage.proxy, OpenResult(ONE, Code.OK, FLOOR), 0.0)

@@ -235,6 +235,18 @@ def test_share_of_the_budget(total: int, connections: int, share: int) -> None:
     assert budget.share == share
 
 
+def test_another_budget() -> None:
+    budget = Budget(8 * FLOOR)
+    window = ReceiveWindow(budget)
+    assert (budget.share, budget.free) == (8 * FLOOR, 7 * FLOOR)
+    budget.total = 4 * FLOOR
+    assert (budget.share, budget.free) == (4 * FLOOR, 3 * FLOOR)
+    budget.total = 16 * FLOOR
+    assert (budget.total, budget.share, budget.free) == (16 * FLOOR, 16 * FLOOR, 15 * FLOOR)
+    window.release()
+    assert (budget.connections, budget.outstanding) == (0, 0)
+
+
 def test_free_is_never_negative() -> None:
     budget = Budget(10)
     budget.outstanding = 15

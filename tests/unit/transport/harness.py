@@ -90,7 +90,9 @@ def native_secured(dialling: Security, listening: Security) -> Transport:
     shared = SharedReactor()
     return Transport(
         ReactingDialer(shared, NativeDialer(Role.CLIENT, dialling, shared.reactor, 3.0)),
-        ReactingListener(shared, NativeListener(listening, shared.reactor, 100, lambda *_, **__: None)),
+        ReactingListener(
+            shared, NativeListener(listening, shared.reactor, lambda: 100, lambda *_, **__: None)
+        ),
         HostPort(HOST, free_port()),
     )
 
@@ -121,6 +123,7 @@ class ReactingDialer:
     def __init__(self, shared: SharedReactor, dialer: Dialer) -> None:
         self._shared = shared
         self._dialer = dialer
+        self.handshake_timeout = dialer.handshake_timeout
 
     async def run_link(self, server: HostPort, attach: Attach) -> None:
         with self._shared:

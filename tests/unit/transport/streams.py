@@ -137,6 +137,8 @@ def stream_pair() -> tuple[MemoryStream, MemoryStream]:
 class MemoryNetwork:
     """A dialler and a listener without a network between."""
 
+    handshake_timeout = 0.0
+
     def __init__(self) -> None:
         self._attach: Attach | None = None
         self._streams: list[MemoryStream] = []

@@ -51,7 +51,7 @@ async def listening(security: Security, port: int, host: str = HOST) -> AsyncIte
         return scribes[-1]
 
     with Reactor() as reactor:
-        listener = NativeListener(security, reactor, 100, lambda *_, **__: None)
+        listener = NativeListener(security, reactor, lambda: 100, lambda *_, **__: None)
         async with listener.serve(HostPort(host, port), attach):
             yield scribes
 

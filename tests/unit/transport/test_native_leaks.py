@@ -47,7 +47,7 @@ class Place:
         self._reactor = reactor
         self.address = HostPort(HOST, free_port())
         self.dialer = NativeDialer(Role.CLIENT, self._security("client"), reactor, 10.0)
-        self.listener = NativeListener(self._security("server"), reactor, 1000, lambda *_, **__: None)
+        self.listener = NativeListener(self._security("server"), reactor, lambda: 1000, lambda *_, **__: None)
         self.far: list[Scribe] = []
         self.made = 0
 

@@ -176,7 +176,7 @@ async def test_unusable_material_is_found_at_the_start(pki: Path) -> None:
     source = Renewed(pki)
     source.material.private_key = b"nonsense"
     with Reactor() as reactor:
-        listener = NativeListener(Security(source, identity_of_certificate), reactor, 10, no_report)
+        listener = NativeListener(Security(source, identity_of_certificate), reactor, lambda: 10, no_report)
         with pytest.raises(TransportError, match="cannot be used"):
             async with listener.serve(HostPort(HOST, free_port()), never_attached):
                 pass
@@ -187,7 +187,9 @@ async def test_unusable_material_later_costs_a_newcomer_only(pki: Path) -> None:
     """Every one is reported, and those who are here already stay."""
     source, place = Renewed(pki), Place(HostPort(HOST, free_port()), pki)
     with Reactor() as reactor:
-        listener = NativeListener(Security(source, identity_of_certificate), reactor, 10, place.report)
+        listener = NativeListener(
+            Security(source, identity_of_certificate), reactor, lambda: 10, place.report
+        )
         async with listener.serve(place.address, place.attach), place.peer() as early:
             await linked(place, early)
             good, source.material = source.material, Material(pki, "server")
@@ -213,7 +215,7 @@ async def test_passed_sockets_are_the_listeners_own(pki: Path) -> None:
     place = Place(HostPort(HOST, 1), pki)
     with Reactor() as reactor:
         security = Security(Material(pki, "server"), identity_of_certificate)
-        async with NativeListener(security, reactor, 10, no_report).serve(sockets, place.attach):
+        async with NativeListener(security, reactor, lambda: 10, no_report).serve(sockets, place.attach):
             for sock in sockets:
                 place.address = HostPort(*sock.getsockname())
                 async with place.peer() as peer:
@@ -227,7 +229,7 @@ async def test_address_that_is_taken_leaves_nothing_behind(pki: Path) -> None:
     port = free_port()
     security = Security(Material(pki, "server"), identity_of_certificate)
     with socket.create_server(("::", port), family=socket.AF_INET6), Reactor() as reactor:
-        listener = NativeListener(security, reactor, 10, no_report)
+        listener = NativeListener(security, reactor, lambda: 10, no_report)
         with pytest.raises(TransportError, match="cannot listen"):
             async with listener.serve(HostPort(ANY_HOST, port), never_attached):
                 pass

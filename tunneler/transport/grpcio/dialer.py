@@ -30,7 +30,7 @@ class GrpcDialer:
     def __init__(self, role: Role, security: Security, handshake_timeout: float) -> None:
         self._method = METHODS[role]
         self._material = security.material
-        self._handshake_timeout = handshake_timeout
+        self.handshake_timeout = handshake_timeout
 
     async def run_link(self, server: HostPort, attach: Attach) -> None:
         async with self._channel(server) as channel:
@@ -47,13 +47,13 @@ class GrpcDialer:
     async def _connect(self, call: Any, server: HostPort) -> None:
         """Wait for the connection, but not for ever."""
         try:
-            async with asyncio.timeout(self._handshake_timeout) as deadline:
+            async with asyncio.timeout(self.handshake_timeout) as deadline:
                 await call.wait_for_connection()
             if deadline.expired():
                 raise TimeoutError
         except TimeoutError:
             raise TransportError(
-                f"{server}: no answer within {self._handshake_timeout:g} s; is the server running there?"
+                f"{server}: no answer within {self.handshake_timeout:g} s; is the server running there?"
             ) from None
         except grpc.aio.AioRpcError as error:
             raise TransportError(f"{server}: {_hint(describe(error))}") from error

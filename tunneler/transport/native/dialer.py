@@ -40,19 +40,19 @@ class NativeDialer:
         self._security = security
         self._context = context_source(security, server_side=False) if security.material else None
         self._reactor = reactor
-        self._handshake_timeout = handshake_timeout
+        self.handshake_timeout = handshake_timeout
 
     async def run_link(self, server: HostPort, attach: Attach) -> None:
         link = Link(server, self._method, self._security)
         try:
             try:
-                async with asyncio.timeout(self._handshake_timeout):
+                async with asyncio.timeout(self.handshake_timeout):
                     channel = self._channel(server)
                     link.begin(self._carrier(await _connect(server), channel, link))
                     await link.made.wait()
             except TimeoutError:
                 raise TransportError(
-                    f"{server}: no answer within {self._handshake_timeout:g} s; is the server running there?"
+                    f"{server}: no answer within {self.handshake_timeout:g} s; is the server running there?"
                 ) from None
             await link.carry(attach)
         finally:

@@ -31,14 +31,14 @@ class NativeListener:
     """See :class:`tunneler.transport.seam.Listener`.
 
     Args:
-        max_guests: peers at once; further ones are not let in.
+        max_guests: how many peers at once, as things are; further ones are not let in.
         report: told, as an event and its fields, of a peer that never became a link.
     """
 
     _timer: asyncio.TimerHandle
 
     def __init__(
-        self, security: Security, reactor: Reactor, max_guests: int, report: Callable[..., None]
+        self, security: Security, reactor: Reactor, max_guests: Callable[[], int], report: Callable[..., None]
     ) -> None:
         self._security = security
         self._context = context_source(security, server_side=True) if security.material else None
@@ -76,7 +76,7 @@ class NativeListener:
 
     def _accepted(self, sock: socket.socket, peer: tuple[str, int], house: House) -> None:
         address = str(HostPort(peer[0].removeprefix("::ffff:"), peer[1]))
-        if len(self._guests) - len(self._strangers) >= self._max_guests:
+        if len(self._guests) - len(self._strangers) >= self._max_guests():
             self._report("peer_turned_away", address=address, reason="limits.max_links reached")
             sock.close()
             return
