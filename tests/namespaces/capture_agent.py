@@ -84,6 +84,10 @@ class Inside:
         finally:
             os.seteuid(0)
 
+    def judge_by(self, **plan: Any) -> None:
+        """Take a plan for that by which connections arrive, though somebody else installs it."""
+        self._plan = _plan(**plan)
+
     def install(self, name: str, **plan: Any) -> None:
         self._plan = _plan(**plan)
         self._backend(name).install(self._plan)

@@ -134,7 +134,7 @@ class RuleKeeper:
         """
         self._aim.backend.install(self._wanted)
         _log.info("capture_installed", backend=self._aim.backend.name, networks=self._networks())
-        self._notifier.ready(self._describe())
+        self._tell_ready()
 
     def turn(self, now: float) -> None:
         """Look once how things are, and put right what is not."""
@@ -158,7 +158,7 @@ class RuleKeeper:
         else:
             self._adopt(aim, time.monotonic())
             _log.info("reloaded", backend=aim.backend.name, networks=self._networks())
-        self._notifier.ready(self._describe())
+        self._tell_ready()
 
     def stop(self) -> None:
         """Remove the rules.
@@ -259,6 +259,10 @@ class RuleKeeper:
                 hint="somebody else changes the rules",
             )
 
+    def _tell_ready(self) -> None:
+        self._status = self._describe()
+        self._notifier.ready(self._status)
+
     def _describe(self) -> str:
         """One line for `systemctl status`."""
         backend = self._aim.backend.name
@@ -270,7 +274,7 @@ class RuleKeeper:
         if self._gate.trouble is not None:
             parts.append(f"{self._gate.trouble}: new connections are refused")
         if self._mended:
-            parts.append(f"mended {self._mended} times")
+            parts.append(f"mended so far: {self._mended}")
         return "; ".join(parts)
 
     def _networks(self) -> str:
