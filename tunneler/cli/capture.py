@@ -135,7 +135,7 @@ def _in_force(parameters: dict[str, Any]) -> ClientConfig:
     """The values alone, as for a role that runs; from here on, the log is where they say."""
     from tunneler.observability import log
 
-    config = cast("ClientConfig", load_apart(Role.CLIENT, parameters))
+    config = cast("ClientConfig", load_apart(Role.CLIENT, parameters).config)
     log.configure("capture", config.log.level, config.log.format, config.log.output)
     return config
 

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.cli.conftest import Programs
 from tunneler.capture import select
 from tunneler.capture.rules import CapturePlan
-from tunneler.errors import CaptureError
+from tunneler.errors import CaptureError, ExitStatus
 
 FLAGS = ("--server", "127.0.0.1:8081", "--tls-insecure", "--cidr", "10.0.0.0/8", "--listen-port", "7777")
 
@@ -142,3 +142,20 @@ class TestRemove:
         assert status == 1
         assert "tunneler-capture-remove: iptables: iptables is not here\n" in errors
         assert "tunneler-capture-remove: nftables: nftables is not here\n" in errors
+
+
+def test_the_keeper_of_the_rules_reads_its_configuration_and_sets_up_the_log(
+    program: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured: list[tuple[Any, ...]] = []
+
+    def keep_rules(load: Callable[[], Any], clients: Path) -> ExitStatus:
+        assert clients == Path("/run/a")
+        assert load().listen_port == 7777
+        return ExitStatus.FAILURE
+
+    monkeypatch.setattr("tunneler.roles.capture.run", keep_rules)
+    monkeypatch.setattr("tunneler.cli.settings.apart", lambda function: function())
+    monkeypatch.setattr("tunneler.observability.log.configure", lambda *values: configured.append(values))
+    assert program("tunneler", "capture", "run", "--clients", "/run/a", *FLAGS).status == 1
+    assert configured == [("capture", "info", "auto", "stdout")]
