@@ -224,7 +224,7 @@ def test_a_reload_follows_the_configuration(hosts: Hosts, keeper: Keeper) -> Non
     keeper.start()
     assert hosts.client.connect(FOREIGN[4]) == direct(FOREIGN[4])
     keeper.reload(target_cidr="198.51.100.0/24", exclude=[])
-    keeper.wait_for("reloaded")
+    assert keeper.wait_for("reloaded")["changed"] == "target_cidr exclude"
     assert hosts.client.connect(FOREIGN[4]) == captured(FOREIGN[4])
     assert keeper.reached() == direct(CAPTURED[4])
     assert not keeper.events("capture_mended")

@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from tunneler.capture.gate import Gate
 from tunneler.capture.listeners import is_heard
@@ -22,12 +22,15 @@ from tunneler.capture.lookup import Lookup
 from tunneler.capture.rules import CapturePlan
 from tunneler.capture.select import backend, plan_for
 from tunneler.capture.users import uid_of
+from tunneler.config.changes import changes
 from tunneler.errors import CaptureError, ExitStatus, TunnelerError
 from tunneler.observability.log import EventLog
 from tunneler.observability.sparing import Sparing
 from tunneler.systemd.notify import Notifier
 
 if TYPE_CHECKING:
+    from types import SimpleNamespace
+
     from tunneler.config.model import ClientConfig
 
 TURN_SECONDS: Final = 0.5
@@ -37,6 +40,9 @@ CHECK_SHARE: Final = 0.02
 """Of a processor that comparisons may use: with very many rules of others, one takes long."""
 LOOKUP_PATIENCE: Final = 2.0
 """Seconds for the servers' names before the first rules; later they are found meanwhile."""
+
+FOLLOWED: Final = frozenset({"server_addr", "listen_port", "target_cidr", "exclude", "capture", "log"})
+"""Keys and sections of the client's configuration that mean something here."""
 
 STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 SIGNALS: Final = STOPS | {signal.SIGHUP}
@@ -73,6 +79,13 @@ def _next_signal(seconds: float) -> signal.Signals | None:
     """The next signal; None: there was none for that time."""
     arrived = signal.sigtimedwait(SIGNALS, seconds)
     return None if arrived is None else signal.Signals(arrived.si_signo)
+
+
+def _changed(old: ClientConfig, new: ClientConfig) -> str:
+    """Those keys that have other values than before."""
+    difference = changes(cast("SimpleNamespace", old), cast("SimpleNamespace", new))
+    keys = (*difference.live, *difference.pending)
+    return " ".join(key for key in keys if key.partition(".")[0] in FOLLOWED)
 
 
 class Aim:
@@ -156,8 +169,9 @@ class RuleKeeper:
         except TunnelerError as error:
             _log.error("reload_refused", error=error, hint="the configuration as it was stays in force")
         else:
+            changed = _changed(self._aim.config, aim.config)
             self._adopt(aim, time.monotonic())
-            _log.info("reloaded", backend=aim.backend.name, networks=self._networks())
+            _log.info("reloaded", changed=changed or "nothing")
         self._tell_ready()
 
     def stop(self) -> None:
