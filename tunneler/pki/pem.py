@@ -98,7 +98,7 @@ def _read(path: Path, *, forbidden_mode: int) -> bytes:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & forbidden_mode:
                 raise PkiError(
-                    f"{path}: others can get at this private key (mode {mode:04o}); run chmod 0600 {path}"
+                    f"{path}: others can get at this private key (mode {mode:04o}); run chmod g-w,o= {path}"
                 )
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:

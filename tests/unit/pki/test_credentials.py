@@ -131,7 +131,7 @@ def test_a_key_of_the_owner_and_a_reading_group_is_taken(certs: Path, mode: int)
 def test_a_key_that_others_can_get_at_is_refused(certs: Path, mode: int) -> None:
     key = certs / "client" / "key.pem"
     key.chmod(mode)
-    wanted = f"client/key.pem: others can get at this private key (mode {mode:04o}); run chmod 0600 {key}"
+    wanted = f"client/key.pem: others can get at this private key (mode {mode:04o}); run chmod g-w,o= {key}"
     assert refusal(certs) == wanted
 
 

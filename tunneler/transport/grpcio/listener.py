@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -37,6 +38,9 @@ CLOSING_GRACE = 1.0
 Context = Any
 """grpc.aio's servicer context, which its stubs do not describe for streams of bytes."""
 
+_BIND_FAILURE = re.compile(r"\bbind: (.+?) \(\d+\)")
+"""In the core's account of a port that it could not add."""
+
 STATUS_OF_CODE = {status.value[0]: status for status in grpc.StatusCode}
 
 
@@ -66,8 +70,7 @@ class GrpcListener:
                 targets = [each.target for each in self._adopted]
             server = grpc.aio.server(options=server_options(beside=bool(self._adopted)))
             server.add_generic_rpc_handlers((_Methods(self, attach, unary),))
-            for target in targets:
-                self._bind(server, target)
+            self._bind(server, targets)
             async with self._serving(server):
                 yield
 
@@ -106,17 +109,28 @@ class GrpcListener:
                     self._none_carried.clear()
                     await self._none_carried.wait()
 
-    def _bind(self, server: grpc.aio.Server, target: str) -> None:
-        material = self._security.material
+    def _bind(self, server: grpc.aio.Server, targets: Sequence[str]) -> None:
+        said: list[str] = []
+        target = ""
         try:
-            if material is None:
-                server.add_insecure_port(target)
-                return
-            server.add_secure_port(target, server_credentials(material))
+            # Why it failed is in what the core says, and nowhere else.
+            with core_messages(lambda _, message: said.append(message)):
+                for target in targets:
+                    self._add_port(server, target)
         except RuntimeError as error:
+            reason = next(filter(None, map(_BIND_FAILURE.search, said)), None)
             raise TransportError(
-                f"cannot listen on {target}: is the port in use, or the address not one of this machine's?"
+                f"cannot listen on {target}: {reason[1]}; is another program using it?"
+                if reason
+                else f"cannot listen on {target}: is the address one of this machine's?"
             ) from error
+
+    def _add_port(self, server: grpc.aio.Server, target: str) -> None:
+        material = self._security.material
+        if material is None:
+            server.add_insecure_port(target)
+        else:
+            server.add_secure_port(target, server_credentials(material))
 
     async def carry(self, role: Role, context: Context, attach: Attach) -> None:
         """Run one link, from its first byte to its last."""
