@@ -55,14 +55,15 @@ class ExitStatus(IntEnum):
     ``USAGE`` covers flags and configuration alike (what click and argparse use for usage
     errors; BSD's EX_CONFIG, 78, would say the same again). With ``CREDENTIALS`` and ``UNSUPPORTED`` (this
     host lacks something) as little as with ``USAGE`` can it help to start again unchanged:
-    ``RestartPreventExitStatus=2 3 4``.
+    ``RestartPreventExitStatus=2 3 4``. systemctl shows them by the names that the LSB has for the same
+    numbers: INVALIDARGUMENT, NOTIMPLEMENTED, NOPERMISSION.
     """
 
     OK = 0
     FAILURE = 1
     USAGE = 2
-    CREDENTIALS = 3
-    UNSUPPORTED = 4
+    UNSUPPORTED = 3
+    CREDENTIALS = 4
 
 
 class TunnelerError(Exception):
@@ -109,6 +110,12 @@ class CaptureUnavailable(CaptureError):
     """This host has no packet filter that can be used: the kernel or a library is not there."""
 
     exit_status = ExitStatus.UNSUPPORTED
+
+
+class NoSuchUser(CaptureError):
+    """The configuration names a user whom this host does not have."""
+
+    exit_status = ExitStatus.USAGE
 
 
 class TransportError(TunnelerError):

@@ -91,7 +91,8 @@ def run(clients: Path, **parameters: Any) -> ExitStatus:
 
 @capture.command(epilog="tunneler capture remove")
 @options_of(Role.CLIENT)
-def remove(**parameters: Any) -> None:
+@click.option("--quiet", is_flag=True, help="Say nothing if there was nothing to remove.")
+def remove(quiet: bool, **parameters: Any) -> None:
     """Remove every rule of tunneler, from every packet filter; harmless if there is none.
 
     The configuration is not needed: it may have changed since the rules were installed.
@@ -116,7 +117,7 @@ def remove(**parameters: Any) -> None:
     absent = all(isinstance(error, CaptureUnavailable) for error in failures.values())
     if len(failures) == len(BACKENDS) and not absent:
         raise CaptureError("\n".join(f"{name}: {error}" for name, error in failures.items()))
-    if not removed:
+    if not removed and not quiet:
         click.echo("there were no rules")
 
 

@@ -9,7 +9,7 @@ from tunneler.capture import select
 from tunneler.capture.rules import CaptureBackend, CapturePlan
 from tunneler.capture.select import backend, plan_for
 from tunneler.capture.users import uid_of
-from tunneler.errors import CaptureError
+from tunneler.errors import CaptureError, ExitStatus
 
 NETWORKS = (parse_network("100.64.0.0/10"),)
 
@@ -128,7 +128,8 @@ def test_no_user_may_be_written_as_nothing() -> None:
 def test_users_have_names_or_numbers() -> None:
     assert uid_of("root") == 0
     assert uid_of("4000000000") == 4_000_000_000
-    with pytest.raises(CaptureError, match="no user 'nosuchuser'"):
+    with pytest.raises(CaptureError, match="no user 'nosuchuser'") as caught:
         uid_of("nosuchuser")
+    assert caught.value.exit_status is ExitStatus.USAGE
     with pytest.raises(CaptureError, match="larger than any"):
         uid_of(str(2**32 - 1))

@@ -78,6 +78,7 @@ def test_install_check_remove(program: Programs, filters: Filters) -> None:
     assert program("tunneler", "capture", "remove").output == "nftables: the rules are removed\n"
     assert filters["nftables"].plan is None
     assert program("tunneler", "capture", "remove") == (0, "there were no rules\n", "")
+    assert program("tunneler", "capture", "remove", "--quiet") == (0, "", "")
 
 
 def test_every_setting_reaches_the_plan(program: Programs, filters: Filters, tmp_path: Path) -> None:

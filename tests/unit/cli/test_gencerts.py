@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 
 from tests.unit.cli.conftest import Programs
+from tunneler.errors import ExitStatus
 
 FILES = {f"{holder}/{part}.pem" for holder in ("ca", "server", "client", "proxy") for part in ("cert", "key")}
 
@@ -47,6 +48,6 @@ def test_force_replaces(program: Programs, tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_one_line(program: Programs, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     status, output, errors = program("tunneler-gencerts", "--dir", str(tmp_path / "file"))
-    assert (status, output) == (3, "")
+    assert (status, output) == (ExitStatus.CREDENTIALS, "")
     (line,) = errors.splitlines()
     assert line.startswith(f"tunneler-gencerts: {tmp_path}/file")
