@@ -54,6 +54,8 @@ class Lifecycle:
         self.reread = reread or _nothing_to_reread
         self.notifier = notifier or Notifier(None, None, lambda *_, **__: None)
         self.is_ready = False
+        self.trouble: str | None = None
+        """What is wrong beside the work, and stays so: a configuration that was refused."""
         self._describe: Callable[[], str] = lambda: "starting"
         self._said = ""
         self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
@@ -68,7 +70,7 @@ class Lifecycle:
         """The role does its work; what follows the first call is no news."""
         if not self.is_ready and not self.stop.is_set():
             self.is_ready = True
-            self._said = self._describe()
+            self._said = self._line()
             self.notifier.ready(self._said)
 
     def state(self, *, works: bool) -> str:
@@ -95,7 +97,7 @@ class Lifecycle:
             self.notifier.reloading()
         yield
         if announced and not self.stop.is_set():
-            self._said = self._describe()
+            self._said = self._line()
             self.notifier.ready(self._said)
 
     # From outside.
@@ -128,11 +130,14 @@ class Lifecycle:
 
         turn()
 
+    def _line(self) -> str:
+        return "; ".join(filter(None, (self._describe(), self.trouble)))
+
     def _inform(self) -> None:
         self.notifier.flush()
         if not self.is_ready or self.stop.is_set():
             self.notifier.extend_timeout(PATIENCE_SECONDS)
-        line = self._describe()
+        line = self._line()
         if line != self._said:
             self._said = line
             self.notifier.status(line)

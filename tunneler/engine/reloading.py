@@ -47,9 +47,12 @@ async def _reload(life: Lifecycle, role: Reconfigurable) -> None:
         difference = changes(role.config, await life.reread())
         await role.reconfigure(difference.config)
     except TunnelerError as error:
-        for line in str(error).splitlines():
+        lines = str(error).splitlines()
+        for line in lines:
             _log.error("reload_refused", error=line)
+        life.trouble = f"reload refused: {lines[0]}"
         return
+    life.trouble = None
     _log.info("reloaded", changed=" ".join(difference.live) or "nothing")
     if difference.pending:
         _log.warning("restart_needed", changed=" ".join(difference.pending))

@@ -130,9 +130,12 @@ async def test_what_is_wrong_changes_nothing(manager: FakeManager, log: Recorder
         errors = [event["error"] for event in log.of("reload_refused")]
         assert [error.removeprefix("a.yaml: ") for error in errors] == ["not this", "b.yaml: nor that"]
         assert not log.of("reloaded")
+        first = log.of("reload_refused")[0]["error"]
+        assert manager.messages[-1] == f"READY=1\nSTATUS=at work; reload refused: {first}"
         made.configuration.fault = made.role.refusal = None
         await made.reload()
-        await until(lambda: log.of("reloaded"))
+        await until(lambda: len(made.told()) == 4)
+        assert manager.messages[-1] == "READY=1\nSTATUS=at work"
 
 
 async def test_requests_meanwhile_are_one_more(manager: FakeManager, log: Recorder) -> None:
