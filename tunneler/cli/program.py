@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
 
 from tunneler import __version__
-from tunneler.errors import ExitStatus, TunnelerError
+from tunneler.errors import ConfigError, ExitStatus, TunnelerError
 from tunneler.observability.complaint import CONFIGURATION_REFUSED, EVENT_OF_STATUS, complain
 
 INTERRUPTED = 130
@@ -26,6 +27,14 @@ HELP_WIDTH = 110
 def program_of(context: click.Context | None) -> str:
     """The name under which a command speaks: ``tunneler client`` is tunneler-client."""
     return context.command_path.replace(" ", "-") if context is not None else "tunneler"
+
+
+def _tell_manager(reason: str) -> None:
+    """systemctl status shows it, whatever the journal may have lost. Nobody is told where nobody listens."""
+    from tunneler.systemd.notify import Notifier
+
+    with suppress(ConfigError), Notifier.of_environment(lambda *_, **__: None) as notifier:
+        notifier.status(reason)
 
 
 class _WithExample(click.Command):
@@ -46,6 +55,7 @@ class Command(_WithExample):
             return super().invoke(ctx)
         except TunnelerError as error:
             complain(program_of(ctx), str(error), EVENT_OF_STATUS[error.exit_status])
+            _tell_manager(str(error))
             return error.exit_status
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from tunneler.engine.driver import TICK_SECONDS
 from tunneler.engine.lifecycle import Lifecycle, Reread
-from tunneler.errors import ExitStatus
+from tunneler.errors import ExitStatus, TunnelerError
 from tunneler.observability.log import EventLog
 from tunneler.systemd.notify import Notifier
 
@@ -37,6 +37,7 @@ def run_until_stopped(
 
     Raises:
         ConfigError: the service manager announced itself in a way that makes no sense.
+        TunnelerError: the role cannot start.
     """
     import uvloop
 
@@ -51,7 +52,11 @@ def run_until_stopped(
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         suppress(asyncio.CancelledError),
     ):
-        runner.run(_serve(serve, Lifecycle(notifier, reread), outcome))
+        try:
+            runner.run(_serve(serve, Lifecycle(notifier, reread), outcome))
+        except TunnelerError as error:
+            notifier.status(str(error))
+            raise
     return outcome.status
 
 

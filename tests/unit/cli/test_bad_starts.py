@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.loopback.manager import FakeManager
 from tunneler.errors import ExitStatus
 from tunneler.pki.issue import LEAF_VALIDITY
 from tunneler.pki.store import generate
@@ -34,10 +35,24 @@ def files(directory: Path, role: str) -> dict[str, Path]:
 
 
 def started(role: str, directory: Path, *flags: str, **environment: str) -> tuple[int, str]:
-    """The status and the only line of a program that ends by itself."""
+    """The status and the only line of a program that ends by itself; a service manager is told the same."""
     tls = [f"--tls-{name}={path}" for name, path in files(directory, role).items()]
-    ended = subprocess.run(
-        [PROGRAMS / f"tunneler-{role}", *ROLES[role], *tls, *flags],
+    with FakeManager(directory / "notify") as manager:
+        ended = ended_by_itself(
+            role, [*ROLES[role], *tls, *flags], NOTIFY_SOCKET=manager.address, **environment
+        )
+        said = [line for message in manager.said() for line in message.splitlines()]
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"tunneler-{role}: ")
+    reason = line.removeprefix(f"tunneler-{role}: ")
+    assert said[-1] == f"STATUS={reason}"
+    assert "READY=1" not in said
+    return ended.returncode, reason
+
+
+def ended_by_itself(role: str, flags: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAMS / f"tunneler-{role}", *flags],
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -45,9 +60,6 @@ def started(role: str, directory: Path, *flags: str, **environment: str) -> tupl
         timeout=30,
         check=False,
     )
-    (line,) = ended.stderr.splitlines()
-    assert line.startswith(f"tunneler-{role}: ")
-    return ended.returncode, line.removeprefix(f"tunneler-{role}: ")
 
 
 @pytest.fixture
@@ -71,6 +83,13 @@ def test_a_file_is_missing(pki: Path, role: str, name: str) -> None:
     status, line = started(role, pki)
     assert status == ExitStatus.CREDENTIALS
     assert line == f"{file}: no such file; make it with tunneler-gencerts or correct the path"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_wrong_configuration(pki: Path, role: str) -> None:
+    status, line = started(role, pki, TUNNELER_LOG_LEVEL="loud")
+    assert status == ExitStatus.USAGE
+    assert line == "TUNNELER_LOG_LEVEL: log.level: expected 'debug', 'info', 'warning' or 'error', not 'loud'"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -101,12 +120,12 @@ def test_a_certificate_of_another_time(
     assert complaint in line
 
 
-def test_the_servers_port_is_in_use(pki: Path, taken: str) -> None:
+@pytest.mark.parametrize("transport", ["native", "grpcio"])
+def test_the_servers_port_is_in_use(pki: Path, taken: str, transport: str) -> None:
     """By a server that is about to end, perhaps: worth another try."""
-    for transport in ("native", "grpcio"):
-        status, line = started("server", pki, "--listen", f"127.0.0.1:{taken}", "--transport", transport)
-        assert status == ExitStatus.FAILURE
-        assert line.startswith(f"cannot listen on 127.0.0.1:{taken}: ")
+    status, line = started("server", pki, "--listen", f"127.0.0.1:{taken}", "--transport", transport)
+    assert status == ExitStatus.FAILURE
+    assert line == f"cannot listen on 127.0.0.1:{taken}: Address already in use; is another program using it?"
 
 
 def test_the_capture_port_is_in_use(pki: Path, taken: str) -> None:
