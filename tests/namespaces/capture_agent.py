@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from tests.namespaces.capture_hosts import CAPTURE_PORT, EXCLUDE, NETWORKS
@@ -26,6 +27,7 @@ class Inside:
     def __init__(self) -> None:
         self._plan = CapturePlan((), CAPTURE_PORT)
         self._backends: dict[str, CaptureBackend] = {}
+        self._held = socket.socket()
 
     def listen(self, port: int, word: str, *, ipv4_only: bool = False) -> None:
         """Answer every connection to a port with the word and what is known about the connection."""
@@ -87,6 +89,38 @@ class Inside:
     def judge_by(self, **plan: Any) -> None:
         """Take a plan for that by which connections arrive, though somebody else installs it."""
         self._plan = _plan(**plan)
+
+    def open(self, address: str, port: int) -> None:
+        """Connect, and stay connected; the other end is an echo."""
+        self._held.close()
+        self._held = socket.create_connection((address, port), CONNECT_TIMEOUT)
+
+    def exchange(self, text: str) -> str:
+        """Say something on the connection that is open, and hear it come back."""
+        try:
+            self._held.sendall(text.encode())
+            return self._held.recv(1000).decode()
+        except OSError as error:
+            return type(error).__name__
+
+    def close(self) -> None:
+        """Close it."""
+        self._held.close()
+
+    def echo(self, port: int) -> None:
+        """Answer every connection to a port with what it says."""
+        listener = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        threading.Thread(target=self._echo_all, args=(listener,), daemon=True).start()
+
+    def _echo_all(self, listener: socket.socket) -> None:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=self._echo, args=(connection,), daemon=True).start()
+
+    def _echo(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while said := connection.recv(1000):
+                connection.sendall(said)
 
     def install(self, name: str, **plan: Any) -> None:
         self._plan = _plan(**plan)

@@ -55,6 +55,7 @@ nft flush ruleset
 CAPTURE_PORT = 9999
 IPV4_ONLY_CAPTURE_PORT = 9998
 UNHEARD_PORT = 9997
+ECHO_PORT = 9996
 WEB_PORT = 80
 NOBODY = 65534
 
@@ -176,6 +177,7 @@ def capture_hosts() -> Iterator[Hosts]:
         agents["client"].call("listen", CAPTURE_PORT, "captured")
         agents["client"].call("listen", IPV4_ONLY_CAPTURE_PORT, "captured", ipv4_only=True)
         agents["client"].call("listen", WEB_PORT, "direct")
+        agents["client"].call("echo", ECHO_PORT)
         agents["far"].call("listen", WEB_PORT, "direct")
         agents["far"].call("listen_for_datagrams", WEB_PORT)
         yield Hosts(lab, agents)

@@ -19,6 +19,7 @@ from tests.loopback.manager import FakeManager
 from tests.namespaces.capture_hosts import (
     CAPTURE_PORT,
     CAPTURED,
+    ECHO_PORT,
     EXCLUDE,
     FOREIGN,
     NETWORKS,
@@ -111,6 +112,11 @@ class Keeper:
     def reload(self, **settings: Any) -> None:
         self.configure(**settings)
         self.process.send_signal(signal.SIGHUP)
+
+    def remove(self, *flags: str) -> str:
+        """Run ``tunneler capture remove``; what it says."""
+        command = (PROGRAMS / "tunneler", "capture", "remove", *flags)
+        return self.host.run(*map(str, command), env=self.environment).stdout
 
     def events(self, name: str) -> list[Event]:
         return [event for event in self.process.json_lines() if event["event"] == name]
@@ -259,9 +265,24 @@ def test_what_a_killed_one_leaves_is_removed_by_the_next_command(hosts: Hosts, k
     keeper.start()
     keeper.process.kill()
     assert keeper.reached() == captured(CAPTURED[4])
-    removed = keeper.host.run(*keeper.command("remove")[:-2], env=keeper.environment)
-    assert removed.stdout.endswith(": the rules are removed\n")
+    assert keeper.remove().endswith(": the rules are removed\n")
     assert hosts.rules() == before
+
+
+def test_a_connection_outlives_a_keeper_that_was_killed(hosts: Hosts, keeper: Keeper) -> None:
+    """What ExecStopPost= does between the end and the next start."""
+    before = hosts.rules()
+    keeper.start(listen_port=ECHO_PORT)
+    hosts.client.call("open", CAPTURED[4], 80)
+    keeper.process.kill()
+    keeper.remove("--after", "signal")
+    assert hosts.client.call("exchange", "nobody keeps the rules") == "nobody keeps the rules"
+    assert keeper.reached() == direct(CAPTURED[4])
+    keeper.start()
+    assert hosts.client.call("exchange", "somebody does again") == "somebody does again"
+    hosts.client.call("close")
+    keeper.process.kill()
+    wait_until(lambda: keeper.remove("--after", "signal") and hosts.rules() == before, DEADLINE, "no rules")
 
 
 def test_what_a_killed_one_leaves_is_not_doubled(hosts: Hosts, keeper: Keeper) -> None:

@@ -16,6 +16,7 @@ from collections import Counter
 from contextlib import ExitStack
 
 from tunneler.capture.libiptc import NatTable, load, table_exists, xtables_lock
+from tunneler.capture.listeners import has_connections
 from tunneler.capture.rules import IP_VERSIONS, CapturePlan, IPVersion
 from tunneler.capture.users import uid_of
 from tunneler.capture.xtables import REDIRECT, RETURN, Entry, Rule, encode
@@ -49,12 +50,15 @@ class IptablesBackend:
                 if _differences(table, wanted[table.version]):
                     _rewrite(table, wanted[table.version])
 
-    def remove(self) -> None:
+    def remove(self, *, sparing: bool = False) -> None:
         nothing: dict[IPVersion, Wanted] = {4: {}, 6: {}}
         with xtables_lock():
             for version in _tables_to_touch(nothing):
                 with NatTable(version) as table:
-                    if _differences(table, {}):
+                    if sparing and _is_busy(table):
+                        _unhook(table)
+                        table.commit()
+                    elif _differences(table, {}):
                         _rewrite(table, {})
 
     def check(self, plan: CapturePlan) -> list[str]:
@@ -153,9 +157,7 @@ def _jumps(table: NatTable, hook: str) -> list[Entry]:
 
 def _rewrite(table: NatTable, wanted: Wanted) -> None:
     """Replace all that is ours, in one step for the kernel."""
-    for hook in HOOKS:
-        for entry in _jumps(table, hook):
-            table.delete(hook, entry)
+    _unhook(table)
     if table.has_chain(CHAIN):
         table.flush_chain(CHAIN)
         if CHAIN not in wanted:
@@ -168,3 +170,16 @@ def _rewrite(table: NatTable, wanted: Wanted) -> None:
         for rule in wanted.get(hook, []):
             table.insert_first(hook, encode(rule))
     table.commit()
+
+
+def _unhook(table: NatTable) -> None:
+    """Let nothing lead to our chain any more; :meth:`NatTable.commit` puts it into force."""
+    for hook in HOOKS:
+        for entry in _jumps(table, hook):
+            table.delete(hook, entry)
+
+
+def _is_busy(table: NatTable) -> bool:
+    """Whether connections are open that our rules redirected."""
+    ports = {entry.to_port for entry in table.entries(CHAIN)}
+    return any(has_connections(port) for port in ports if port is not None)

@@ -1,4 +1,4 @@
-"""Whether anybody listens where captured connections are redirected to: sock_diag(7).
+"""Whether anybody listens where captured connections are redirected to, or has some: sock_diag(7).
 
 /proc/net/tcp would say so too, but takes milliseconds however few sockets there are: the kernel walks
 its table of all connections of all network namespaces.
@@ -17,14 +17,16 @@ NLM_F_DUMP: Final = 0x300
 NLMSG_ERROR: Final = 2
 """linux/netlink.h, linux/sock_diag.h."""
 
-TCP_LISTEN: Final = 10
-"""linux/tcp.h; a bit of this number in a mask of states."""
+LISTENING: Final = 1 << 10
+OPEN: Final = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11
+"""Masks of states (net/tcp_states.h): LISTEN; ESTABLISHED, FIN_WAIT1 and 2, CLOSE_WAIT, LAST_ACK, CLOSING."""
 
 _HEADER: Final = struct.Struct("@IHHII")
 """struct nlmsghdr: length, type, flags, sequence number, port."""
 _QUESTION: Final = struct.Struct("@BBBxI2s46x")
 """struct inet_diag_req_v2: family, protocol, extensions, states, and of the socket's id the port."""
 
+FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 ANSWER_SIZE: Final = 1 << 15
 """As large as the kernel makes a message of a dump (netlink_dump in net/netlink/af_netlink.c)."""
 ANSWER_TIMEOUT: Final = 1.0
@@ -35,11 +37,15 @@ def is_heard(port: int) -> bool:
 
     Where the kernel cannot tell (it has no inet_diag), the answer is yes.
     """
-    return any(_is_heard(family, port) for family in (socket.AF_INET, socket.AF_INET6))
+    return any(_is_there(family, port, LISTENING) for family in FAMILIES)
 
 
-def _is_heard(family: socket.AddressFamily, port: int) -> bool:
-    states = 1 << TCP_LISTEN
+def has_connections(port: int) -> bool:
+    """Whether a TCP connection is open whose end at this host has this port; as above."""
+    return any(_is_there(family, port, OPEN) for family in FAMILIES)
+
+
+def _is_there(family: socket.AddressFamily, port: int, states: int) -> bool:
     question = _QUESTION.pack(family, socket.IPPROTO_TCP, 0, states, port.to_bytes(2, "big"))
     length = _HEADER.size + len(question)
     header = _HEADER.pack(length, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 1, 0)

@@ -58,6 +58,18 @@ def ruleset(plan: CapturePlan, uid: int | None) -> list[Object]:
     return objects
 
 
+def unhooking(listed: Iterable[Object]) -> list[Object]:
+    """Commands after which nothing leads to our rules any more, though they are there."""
+    names = (item["chain"]["name"] for item in listed if "hook" in item.get("chain", {}))
+    return [{"flush": {"chain": {**IN_TABLE, "name": name}}} for name in names]
+
+
+def redirect_ports(listed: Iterable[Object]) -> set[int]:
+    """Where the rules of a listing of our table redirect to."""
+    expressions = (part for item in listed for part in item.get("rule", {}).get("expr", ()))
+    return {part["redirect"]["port"] for part in expressions if "redirect" in part}
+
+
 def replacement(objects: Iterable[Object]) -> list[Object]:
     """Commands that make our table hold these objects, and nothing else, whether or not it existed."""
     return [*removal(), {"add": {"table": TABLE}}, *({"add": item} for item in objects)]

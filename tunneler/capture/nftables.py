@@ -10,7 +10,16 @@
 from __future__ import annotations
 
 from tunneler.capture import libnftables
-from tunneler.capture.nft_ruleset import TABLE, differences, removal, replacement, ruleset
+from tunneler.capture.listeners import has_connections
+from tunneler.capture.nft_ruleset import (
+    TABLE,
+    differences,
+    redirect_ports,
+    removal,
+    replacement,
+    ruleset,
+    unhooking,
+)
 from tunneler.capture.rules import CapturePlan
 from tunneler.capture.users import uid_of
 from tunneler.errors import CaptureError, CaptureUnavailable
@@ -32,14 +41,20 @@ class NftablesBackend:
         if self.check(plan):
             libnftables.run(replacement(_wanted(plan)))
 
-    def remove(self) -> None:
-        if self.installed():
-            libnftables.run(removal())
+    def remove(self, *, sparing: bool = False) -> None:
+        if not self.installed():
+            return
+        listed = self._listed()
+        busy = sparing and any(map(has_connections, redirect_ports(listed)))
+        libnftables.run(unhooking(listed) if busy else removal())
 
     def check(self, plan: CapturePlan) -> list[str]:
         if not self.installed():
             return ["table inet tunneler is missing"]
-        return differences(_wanted(plan), libnftables.run([{"list": {"table": TABLE}}]))
+        return differences(_wanted(plan), self._listed())
+
+    def _listed(self) -> list[libnftables.Object]:
+        return libnftables.run([{"list": {"table": TABLE}}])
 
     def installed(self) -> bool:
         tables = (item.get("table", {}) for item in libnftables.run([{"list": {"tables": None}}]))

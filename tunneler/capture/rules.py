@@ -99,8 +99,12 @@ class CaptureBackend(Protocol):
                 them may have been changed; call :meth:`remove`.
         """
 
-    def remove(self) -> None:
+    def remove(self, *, sparing: bool = False) -> None:
         """Remove every rule of tunneler; harmless if there is none.
+
+        Args:
+            sparing: where connections are open that were captured, the rules stay and nothing leads to
+                them any more: the kernel goes on translating (see :meth:`CapturePlan.paused`).
 
         Raises:
             CaptureError: the kernel refused.

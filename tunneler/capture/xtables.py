@@ -105,6 +105,15 @@ class Entry(NamedTuple):
         parameters = self.raw[self.target_offset + _EXTENSION_HEAD.size :] if self.target == REDIRECT else b""
         return Essence(head, tuple(self._matches()), self.target, parameters)
 
+    @property
+    def to_port(self) -> int | None:
+        """Where REDIRECT sends connections; None for any other target."""
+        if self.target != REDIRECT:
+            return None
+        layout = _REDIRECT4 if self.version == 4 else _REDIRECT6
+        port: int = layout.unpack_from(self.raw, self.target_offset + _EXTENSION_HEAD.size)[-1]
+        return socket.ntohs(port)
+
     def _matches(self) -> Iterator[tuple[bytes, int, bytes]]:
         offset = (_IPT_ENTRY if self.version == 4 else _IP6T_ENTRY).size
         while offset < self.target_offset:

@@ -21,6 +21,9 @@ from tunneler.observability.complaint import complain
 if TYPE_CHECKING:
     from tunneler.config.model import ClientConfig
 
+SUCCESS = "success"
+"""What systemd says of a service that ended as it was asked to (SERVICE_RESULT, systemd.exec(5))."""
+
 EXAMPLE = """
 tunneler capture install --config /etc/tunneler/client.yaml
 tunneler capture check --config /etc/tunneler/client.yaml
@@ -92,7 +95,14 @@ def run(clients: Path, **parameters: Any) -> ExitStatus:
 @capture.command(epilog="tunneler capture remove")
 @options_of(Role.CLIENT)
 @click.option("--quiet", is_flag=True, help="Say nothing if there was nothing to remove.")
-def remove(quiet: bool, **parameters: Any) -> None:
+@click.option(
+    "--after",
+    "result",
+    default=SUCCESS,
+    metavar="RESULT",
+    help="$SERVICE_RESULT; if it tells of a crash, connections that are open live on.",
+)
+def remove(quiet: bool, result: str, **parameters: Any) -> None:
     """Remove every rule of tunneler, from every packet filter; harmless if there is none.
 
     The configuration is not needed: it may have changed since the rules were installed.
@@ -106,7 +116,7 @@ def remove(quiet: bool, **parameters: Any) -> None:
         try:
             chosen = make()
             if chosen.installed():
-                chosen.remove()
+                chosen.remove(sparing=result != SUCCESS)
                 removed = True
                 click.echo(f"{name}: the rules are removed")
         except CaptureError as error:

@@ -63,6 +63,7 @@ def run(load: Callable[[], ClientConfig], clients: Path) -> ExitStatus:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     with Notifier.of_environment(_log.warning) as notifier:
         keeper = RuleKeeper(Aim(load()), clients, notifier)
+        crashed = True
         try:
             keeper.start()
             while (number := _next_signal(TURN_SECONDS)) not in STOPS:
@@ -70,15 +71,19 @@ def run(load: Callable[[], ClientConfig], clients: Path) -> ExitStatus:
                     keeper.reload(load)
                 keeper.turn(time.monotonic())
             notifier.stopping("removing the rules")
+            crashed = False
         finally:
-            keeper.stop()
+            keeper.stop(crashed=crashed)
     return ExitStatus.OK
 
 
 def _next_signal(seconds: float) -> signal.Signals | None:
     """The next signal; None: there was none for that time."""
     arrived = signal.sigtimedwait(SIGNALS, seconds)
-    return None if arrived is None else signal.Signals(arrived.si_signo)
+    # Continued (SIGCONT) when the time was up, CPython returns what happened to be in memory.
+    if arrived is None or arrived.si_signo not in SIGNALS:
+        return None
+    return signal.Signals(arrived.si_signo)
 
 
 def _changed(old: ClientConfig, new: ClientConfig) -> str:
@@ -174,14 +179,14 @@ class RuleKeeper:
             _log.info("reloaded", changed=changed or "nothing")
         self._tell_ready()
 
-    def stop(self) -> None:
-        """Remove the rules.
+    def stop(self, *, crashed: bool) -> None:
+        """Remove the rules; after a crash, what is open lives on, as this is started again.
 
         Raises:
             CaptureError: they remain.
         """
         self._aim.lookup.close()
-        self._aim.backend.remove()
+        self._aim.backend.remove(sparing=crashed)
         _log.info("capture_removed", backend=self._aim.backend.name)
 
     # One turn.

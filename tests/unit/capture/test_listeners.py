@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from tunneler.capture import listeners
-from tunneler.capture.listeners import is_heard
+from tunneler.capture.listeners import has_connections, is_heard
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,13 @@ def test_a_connection_does_not_listen() -> None:
             server.close()
             assert not is_heard(address[1])
             assert not is_heard(near.getsockname()[1])
+            assert has_connections(address[1])
+            assert has_connections(near.getsockname()[1])
+
+
+def test_a_listener_has_no_connections() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert not has_connections(server.getsockname()[1])
 
 
 def test_a_bound_socket_does_not_listen() -> None:

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunneler.addresses import parse_network
-from tunneler.capture.nft_ruleset import TABLE, differences, replacement, ruleset
+from tunneler.capture.nft_ruleset import (
+    TABLE,
+    differences,
+    redirect_ports,
+    replacement,
+    ruleset,
+    unhooking,
+)
 from tunneler.capture.rules import CapturePlan
 
 PLAN = CapturePlan(
@@ -34,6 +41,16 @@ def test_replacement_empties_the_table_first_in_the_same_transaction() -> None:
     ]
     assert all("add" in command for command in commands[3:])
     json.dumps(commands)
+
+
+def test_where_rules_redirect_to_is_read_from_them() -> None:
+    assert redirect_ports(ruleset(PLAN, 997)) == {9999}
+    assert redirect_ports([]) == set()
+
+
+def test_unhooked_rules_stay_and_nothing_leads_to_them() -> None:
+    chains = [command["flush"]["chain"]["name"] for command in unhooking(ruleset(PLAN, 997))]
+    assert chains == ["output", "prerouting"]
 
 
 def test_a_family_without_networks_has_no_rules() -> None:

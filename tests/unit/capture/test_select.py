@@ -23,7 +23,7 @@ class FakeBackend:
     def install(self, plan: CapturePlan) -> None:
         raise AssertionError("choosing a backend changes nothing")
 
-    def remove(self) -> None:
+    def remove(self, *, sparing: bool = False) -> None:
         raise AssertionError("choosing a backend changes nothing")
 
     def check(self, plan: CapturePlan) -> list[str]:

@@ -41,6 +41,11 @@ def test_rules_have_the_same_essence_exactly_if_they_are_equal(one: Rule, other:
 
 
 @given(rules)
+def test_the_port_is_read_back(rule: Rule) -> None:
+    assert encode(rule).to_port == rule.to_port
+
+
+@given(rules)
 def test_offsets_frame_the_parts(rule: Rule) -> None:
     entry = encode(rule)
     next_offset = struct.unpack_from("@H", entry.raw, 90 if rule.version == 4 else 142)[0]

@@ -21,6 +21,7 @@ class RememberingFilter:
         self.name = name
         self.plan: CapturePlan | None = None
         self.broken = False
+        self.spared = False
 
     def _work(self) -> None:
         if self.broken:
@@ -30,9 +31,10 @@ class RememberingFilter:
         self._work()
         self.plan = plan
 
-    def remove(self) -> None:
+    def remove(self, *, sparing: bool = False) -> None:
         self._work()
         self.plan = None
+        self.spared = sparing
 
     def check(self, plan: CapturePlan) -> list[str]:
         self._work()
@@ -110,6 +112,16 @@ def test_a_wrong_configuration_is_status_2(program: Programs, filters: Filters) 
 
 
 class TestRemove:
+    @pytest.mark.parametrize(
+        ("flags", "spared"), [((), False), (("--after", "success"), False), (("--after", "signal"), True)]
+    )
+    def test_what_is_open_lives_on_after_a_crash(
+        self, program: Programs, filters: Filters, flags: tuple[str, ...], spared: bool
+    ) -> None:
+        program("tunneler", "capture", "install", *FLAGS)
+        program("tunneler", "capture", "remove", *flags)
+        assert filters["nftables"].spared is spared
+
     def test_rules_that_another_configuration_left(
         self, program: Programs, filters: Filters, tmp_path: Path
     ) -> None:

@@ -98,7 +98,9 @@ def test_only_capture_has_a_capability(service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_its_commands_are_ours(service: str) -> None:
     for command in values(service, "ExecStart") + values(service, "ExecStopPost"):
-        program, *arguments = shlex.split(command.replace("%i", INSTANCE))
+        for variable, content in {"%i": INSTANCE, "${SERVICE_RESULT}": "signal"}.items():
+            command = command.replace(variable, content)
+        program, *arguments = shlex.split(command)
         script = Path(sys.executable).with_name(Path(program).name)
         assert "Usage:" in run(script, *arguments, "--help")
 
