@@ -138,21 +138,8 @@ class Machine:
         _run("ip", "netns", "exec", self.name, "sysctl", "-q", "-w", *self._spec["sysctl"])
         for cable in self._spec["cables"]:
             port, net = cable["port"], cable["net"]
-            _run(
-                "ip",
-                "-n",
-                SWITCH,
-                "link",
-                "add",
-                port,
-                "type",
-                "veth",
-                "peer",
-                "name",
-                net,
-                "netns",
-                self.name,
-            )
+            there = ("peer", "name", net, "address", cable["mac"], "netns", self.name)
+            _run("ip", "-n", SWITCH, "link", "add", port, "type", "veth", *there)
             _run("ip", "-n", SWITCH, "link", "set", port, "master", net, "up")
         _run("ip", "-n", self.name, "-batch", "-", input="\n".join(self._spec["ip"]) + "\n")
 

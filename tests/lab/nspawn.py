@@ -6,6 +6,7 @@ namespaces.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -336,8 +337,8 @@ def _spec(topology: Topology, lowers: list[str]) -> dict[str, Any]:
                 "name": host.name,
                 "sysctl": kernel_settings(host),
                 "cables": [
-                    {"net": attachment.net, "port": _port(host.name, attachment.net)}
-                    for attachment in host.attachments
+                    {"net": at.net, "port": _port(host.name, at.net), "mac": _mac(host.name, at.net)}
+                    for at in host.attachments
                 ],
                 "ip": list(link_commands(host)),
                 "files": {"/etc/hosts": known, "/etc/hostname": f"{host.name}\n"},
@@ -345,6 +346,15 @@ def _spec(topology: Topology, lowers: list[str]) -> dict[str, Any]:
             for host in topology.hosts
         ],
     }
+
+
+def _mac(name: str, net: str) -> str:
+    """The address of a host's interface, which a reboot does not change: neighbours remember it.
+
+    A local, unicast one (RFC 7042, section 2.1), from the names.
+    """
+    digest = hashlib.sha256(f"{name} {net}".encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
 
 
 def _port(name: str, net: str) -> str:

@@ -59,7 +59,8 @@ class Rollout:
             BedError: a step failed, or the path does not work in time.
         """
         self.make_certificates()
-        run(self.bed, "target", f"printf %s '{PAGE}' >/var/www/html/index.html && systemctl start nginx")
+        self.bed.put("target", "/var/www/html/index.html", PAGE)
+        run(self.bed, "target", "systemctl --quiet enable --now nginx")
         for role in (Role.SERVER, Role.PROXY, Role.CLIENT):
             run(self.bed, role, " && ".join(_AFTER_INSTALLATION))
             self.install_keys(role)

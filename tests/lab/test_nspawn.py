@@ -107,7 +107,9 @@ def test_a_restarted_host_keeps_its_disk_and_nothing_else(bed: NspawnBed, how: H
     host = bed.host("client")
     host.check_output("echo kept >/root/kept && echo gone >/run/gone && nft add table ip gone")
     boot = host.check_output("cat /proc/sys/kernel/random/boot_id; systemctl show -p UserspaceTimestamp")
+    address = host.check_output("cat /sys/class/net/access/address")
     bed.reboot("client", how)
+    assert host.check_output("cat /sys/class/net/access/address") == address
     assert host.check_output("systemctl show -p UserspaceTimestamp") not in boot
     assert host.check_output("cat /root/kept") == "kept"
     assert not host.file("/run/gone").exists
