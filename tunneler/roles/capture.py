@@ -13,24 +13,19 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from tunneler.capture.gate import Gate
 from tunneler.capture.listeners import is_heard
 from tunneler.capture.liveness import client_state
-from tunneler.capture.lookup import Lookup
 from tunneler.capture.rules import CapturePlan
-from tunneler.capture.select import backend, plan_for
-from tunneler.capture.users import uid_of
-from tunneler.config.changes import changes
 from tunneler.errors import CaptureError, ExitStatus, TunnelerError
 from tunneler.observability.log import EventLog
 from tunneler.observability.sparing import Sparing
+from tunneler.roles.capture_aim import Aim, changed_keys
 from tunneler.systemd.notify import Notifier
 
 if TYPE_CHECKING:
-    from types import SimpleNamespace
-
     from tunneler.config.model import ClientConfig
 
 TURN_SECONDS: Final = 0.5
@@ -38,12 +33,6 @@ CHECK_SECONDS: Final = 1.0
 """Between two comparisons of the rules with what they should be."""
 CHECK_SHARE: Final = 0.02
 """Of a processor that comparisons may use: with very many rules of others, one takes long."""
-LOOKUP_PATIENCE: Final = 2.0
-"""Seconds for the servers' names before the first rules; later they are found meanwhile."""
-
-FOLLOWED: Final = frozenset({"server_addr", "listen_port", "target_cidr", "exclude", "capture", "log"})
-"""Keys and sections of the client's configuration that mean something here."""
-
 STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 SIGNALS: Final = STOPS | {signal.SIGHUP}
 
@@ -86,46 +75,6 @@ def _next_signal(seconds: float) -> signal.Signals | None:
     return signal.Signals(arrived.si_signo)
 
 
-def _changed(old: ClientConfig, new: ClientConfig) -> str:
-    """Those keys that have other values than before."""
-    difference = changes(cast("SimpleNamespace", old), cast("SimpleNamespace", new))
-    keys = (*difference.live, *difference.pending)
-    return " ".join(key for key in keys if key.partition(".")[0] in FOLLOWED)
-
-
-class Aim:
-    """What one configuration wants, and with which packet filter.
-
-    Raises:
-        CaptureError: it cannot be had.
-    """
-
-    def __init__(self, config: ClientConfig) -> None:
-        self.config = config
-        self.backend = backend(config.capture.backend)
-        self.backend.probe()
-        # The number, once: a directory of users that does not answer must not hold up a repair.
-        self._user = str(uid_of(config.capture.user)) if config.capture.user else None
-        self.lookup = Lookup(config.server_addr)
-        self.lookup.wait(time.monotonic(), LOOKUP_PATIENCE)
-        if self._user is None and not self.lookup.complete:
-            self.lookup.close()
-            raise CaptureError(
-                f"{self.lookup.failure or 'the servers have not been found yet'}; "
-                "set capture.user to the user that the client runs as, so that its links need no address"
-            )
-
-    def plan(self) -> CapturePlan:
-        """The rules while the client can carry connections."""
-        return plan_for(
-            networks=self.config.target_cidr,
-            listen_port=self.config.listen_port,
-            exclude=(*self.config.exclude, *self.lookup.addresses),
-            gateway=self.config.capture.gateway,
-            user=self._user,
-        )
-
-
 class RuleKeeper:
     """See the module."""
 
@@ -140,6 +89,7 @@ class RuleKeeper:
         self._mended_lines, self._failed_lines = Sparing(), Sparing()
         self._failure: CaptureError | None = None
         self._not_found: str | None = None
+        self._refused: str | None = None
         self._status = ""
 
     # The life of the rules.
@@ -173,8 +123,10 @@ class RuleKeeper:
             aim = Aim(load())
         except TunnelerError as error:
             _log.error("reload_refused", error=error, hint="the configuration as it was stays in force")
+            self._refused = f"reload refused: {str(error).splitlines()[0]}"
         else:
-            changed = _changed(self._aim.config, aim.config)
+            self._refused = None
+            changed = changed_keys(self._aim.config, aim.config)
             self._adopt(aim, time.monotonic())
             _log.info("reloaded", changed=changed or "nothing")
         self._tell_ready()
@@ -284,16 +236,15 @@ class RuleKeeper:
 
     def _describe(self) -> str:
         """One line for `systemctl status`."""
-        backend = self._aim.backend.name
-        if self._failure is not None:
-            return f"{backend}: {self._failure}"
+        trouble = self._gate.trouble
         if not self._gate.captures:
-            return f"{self._gate.trouble}: new connections go where they would without tunneler"
-        parts = [f"capturing {self._networks()} by {backend}"]
-        if self._gate.trouble is not None:
-            parts.append(f"{self._gate.trouble}: new connections are refused")
-        if self._mended:
-            parts.append(f"mended so far: {self._mended}")
+            parts = [f"{trouble}: new connections go where they would without tunneler"]
+        else:
+            parts = [f"capturing {self._networks()} by {self._aim.backend.name}"]
+            parts += [f"{trouble}: new connections are refused"] if trouble else []
+        parts += [f"mended so far: {self._mended}"] if self._mended else []
+        parts += [str(self._failure)] if self._failure else []
+        parts += [self._refused] if self._refused else []
         return "; ".join(parts)
 
     def _networks(self) -> str:
