@@ -139,7 +139,9 @@ class Splice:
             self._write()
             if self.connection.closed:
                 return
-        if events & READ and self._mask & READ:
+        if self._mask & READ and events & (READ | FAILURE):
+            # Also where failure is all that was found: what made this want to read may have come
+            # since, in the same turn, and bytes may lie before the failure.
             self._read()
         elif events & FAILURE and self._watched:
             self._failed_unread()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 
 import pytest
@@ -129,6 +130,23 @@ async def test_end_of_stream_without_room_on_the_link() -> None:
         made.release()
         await until(lambda: Fin(name(), 0) in made.heard)
         assert made.owner.ended == []
+
+
+async def test_room_comes_between_the_end_and_the_news_of_it() -> None:
+    """In one turn a link brings room, and then comes what was found before: EPOLLHUP, and nothing to read."""
+    with bench() as made:
+        app = await made.open(limit=FLOOR)
+        await ended_by_both(made, app)
+        await asyncio.get_running_loop().sock_sendall(app, b"x" * (FLOOR + 1000))
+        await until(lambda: len(made.heard_of()) == FLOOR)
+        splice = made.end.splices[name()]
+        assert splice._mask == 0
+        app.shutdown(socket.SHUT_WR)
+        splice.connection.sending.raise_limit(CEILING)
+        splice.resume()
+        splice._ready(select.EPOLLHUP)
+        await until(lambda: Fin(name(), FLOOR + 1000) in made.heard)
+        assert len(made.heard_of()) == FLOOR + 1000
 
 
 async def test_reset_of_the_socket() -> None:
