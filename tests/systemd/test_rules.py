@@ -17,6 +17,7 @@ pytestmark = pytest.mark.timeout(120)
 REFUSED = 7
 """Exit status of curl(1): nobody accepted the connection."""
 BACKENDS = ("nftables", "iptables")
+RULES = "nft --stateless list ruleset; for t in iptables-legacy ip6tables-legacy; do $t -w -t nat -S; done"
 
 
 @pytest.fixture(params=BACKENDS)
@@ -58,6 +59,23 @@ def test_they_go_after_a_crash_loop(filtered: Site) -> None:
         filtered.capture.wait_for(partial(_followed, filtered, pid), "it was started again, or given up")
     filtered.capture.wait("failed")
     assert rules(filtered) == ""
+
+
+def test_a_download_outlives_a_killed_keeper(filtered: Site) -> None:
+    """Between its end and its next start the kernel goes on translating."""
+    transfer = filtered.download(rate="4M")
+    pid = filtered.capture.kill("KILL")
+    filtered.capture.wait_restarted(pid)
+    assert not transfer.ended
+    assert transfer.digest() == filtered.digest()
+
+
+def test_they_are_never_doubled(filtered: Site) -> None:
+    before = filtered.run("client", RULES)
+    for _ in range(3):
+        pid = filtered.capture.kill("KILL")
+        filtered.capture.wait_restarted(pid)
+    assert filtered.run("client", RULES) == before
 
 
 def _followed(site: Site, pid: int) -> bool:

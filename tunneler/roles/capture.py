@@ -33,6 +33,7 @@ CHECK_SECONDS: Final = 1.0
 """Between two comparisons of the rules with what they should be."""
 CHECK_SHARE: Final = 0.02
 """Of a processor that comparisons may use: with very many rules of others, one takes long."""
+
 STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 SIGNALS: Final = STOPS | {signal.SIGHUP}
 
