@@ -60,7 +60,7 @@ async def _answer(question: bytes) -> bytes:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if not answer:
+    if process.returncode or not answer:
         raise ConfigError("", "", "the program that reads the configuration failed; it has said why")
     return answer
 

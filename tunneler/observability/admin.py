@@ -5,8 +5,8 @@
     GET /status     the same and more, as JSON
 
 It is for the host's own operator and monitoring: nothing can be changed by it, nobody is asked
-who he is, and so it belongs on loopback or on a Unix socket. Importing this costs 13 MB, so it is
-imported where a port is wanted.
+who he is, and so it belongs on loopback or on a Unix socket. Importing this costs 13 MB and 0.3 s, so
+``admin_door.py`` does it for the first visitor.
 """
 
 from __future__ import annotations

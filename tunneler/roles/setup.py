@@ -15,6 +15,7 @@ from tunneler.config.hosts import is_loopback
 from tunneler.engine.backoff import Backoff
 from tunneler.errors import PkiError
 from tunneler.observability import log
+from tunneler.observability.admin_door import AdminDoor
 from tunneler.observability.log import EventLog
 from tunneler.pki.credentials import EXPIRY_WARNING_DAYS, Credentials, days_left
 from tunneler.pki.identity import identity_of_certificate
@@ -148,13 +149,11 @@ def admin_of(config: RoleConfig, passed: Sequence[socket.socket]) -> AdminPort:
     listening = passed or ([listen(*address)] if address is not None else ())
     if not listening:
         return lambda _: nullcontext()
-    from tunneler.observability.admin import admin_port
-
     _log.info("admin_listening", address=" ".join(map(_name_of, listening)))
     for sock in listening:
         if sock.family != socket.AF_UNIX and not is_loopback(address_of(sock).host):
             _log.warning("admin_exposed", address=_name_of(sock))
-    return partial(admin_port, listening)
+    return partial(AdminDoor, listening)
 
 
 def _name_of(sock: socket.socket) -> str:

@@ -82,9 +82,11 @@ async def test_nothing_is_imported_from_the_working_directory(
 
 async def test_a_program_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = File(tmp_path / "server.yaml", Role.SERVER, SERVER)
-    monkeypatch.setattr(rereading, "PROGRAM", (sys.executable, "-c", "raise SystemExit(1)"))
-    with pytest.raises(TunnelerError, match="the program that reads the configuration failed"):
-        await file.again()
+    for words in ("print(end='half an answer')", ""):
+        program = (sys.executable, "-c", f"{words}\nraise SystemExit(1)")
+        monkeypatch.setattr(rereading, "PROGRAM", program)
+        with pytest.raises(TunnelerError, match="the program that reads the configuration failed"):
+            await file.again()
     monkeypatch.setattr(rereading, "PROGRAM", (str(tmp_path / "nowhere"),))
     with pytest.raises(TunnelerError, match="cannot be started: No such file or directory"):
         await file.again()
