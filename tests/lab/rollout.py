@@ -69,12 +69,13 @@ class Rollout:
             run(self.bed, role, f"systemctl --no-block start {' '.join(UNITS[role])} tunneler.target")
         self.wait_for_path()
 
-    def make_certificates(self) -> None:
-        """Run ``tunneler-gencerts``, unless it has been done."""
-        if not self.certificates.exists():
+    def make_certificates(self, directory: Path | None = None) -> None:
+        """Run ``tunneler-gencerts``, unless it has been done; ``directory`` of another authority."""
+        directory = directory or self.certificates
+        if not directory.exists():
             addresses = self.bed.topology.host("server").addresses()
             names = [part for address in addresses for part in ("--server-name", str(address))]
-            command = (str(PROGRAMS / "tunneler-gencerts"), "--dir", str(self.certificates), *names)
+            command = (str(PROGRAMS / "tunneler-gencerts"), "--dir", str(directory), *names)
             execute(command, timeout=GENCERTS_TIMEOUT)
 
     def install_keys(self, role: Role, source: Path | None = None) -> None:

@@ -11,8 +11,6 @@ import errno
 import platform
 import struct
 
-from tunneler.cli.main import main
-
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
 """linux/bpf_common.h."""
@@ -53,5 +51,7 @@ def take_packet_filters_away() -> None:
 
 
 if __name__ == "__main__":
+    from tunneler.cli.main import main
+
     take_packet_filters_away()
     main()

@@ -25,8 +25,8 @@ HELP_WIDTH = 110
 
 
 def program_of(context: click.Context | None) -> str:
-    """The name under which a command speaks: ``tunneler client`` is tunneler-client."""
-    return context.command_path.replace(" ", "-") if context is not None else "tunneler"
+    """The name under which a command speaks, in the log too: ``tunneler capture run`` is tunneler-capture."""
+    return context.command_path.removesuffix(" run").replace(" ", "-") if context is not None else "tunneler"
 
 
 def _tell_manager(reason: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tunneler.engine.driver import TICK_SECONDS
 from tunneler.engine.lifecycle import Lifecycle, Reread
-from tunneler.errors import ExitStatus, TunnelerError
+from tunneler.errors import ExitStatus
 from tunneler.observability.log import EventLog
 from tunneler.systemd.notify import Notifier
 
@@ -52,11 +52,7 @@ def run_until_stopped(
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         suppress(asyncio.CancelledError),
     ):
-        try:
-            runner.run(_serve(serve, Lifecycle(notifier, reread), outcome))
-        except TunnelerError as error:
-            notifier.status(str(error))
-            raise
+        runner.run(_serve(serve, Lifecycle(notifier, reread), outcome))
     return outcome.status
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from typing import Final, Self
 
-from tunneler.errors import ConfigError
+from tunneler.errors import ConfigError, TunnelerError
 
 VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
@@ -75,7 +75,10 @@ class Notifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        """``systemctl status`` shows why a service could not go on."""
+        if isinstance(error, TunnelerError):
+            self.status(str(error))
         self.close()
 
     def close(self) -> None:
