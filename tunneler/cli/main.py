@@ -7,6 +7,7 @@ import click
 from tunneler.cli import capture as _capture
 from tunneler.cli import configuration as _configuration
 from tunneler.cli import gencerts as _gencerts
+from tunneler.cli import pki as _pki
 from tunneler.cli import roles as _roles
 from tunneler.cli import sockets as _sockets
 from tunneler.cli.program import Group, run, version_option
@@ -28,6 +29,7 @@ for _command in (
     _roles.server,
     _roles.proxy,
     _gencerts.gencerts,
+    _pki.pki,
     _configuration.check_config,
     _capture.capture,
     _sockets.take_sockets,

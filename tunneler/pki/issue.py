@@ -44,6 +44,8 @@ PURPOSE: dict[Role, ObjectIdentifier] = {
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 """What is made here is ECDSA P-256; an operator's own CA or certificate may use RSA."""
 
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
 # RFC 1123, 2.1, with a wildcard as the whole leftmost label (RFC 6125, 6.4.3).
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DNS_NAME = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)*{_LABEL}")
@@ -75,7 +77,7 @@ def issue_authority(now: datetime) -> Issued:
     # Issuers are looked up by subject: two authorities in one bundle must not share theirs.
     name = _name(f"tunneler CA {key_identifier.digest.hex()[:16]}")
     certificate = (
-        _certificate(name, name, key, _start(now) + CA_VALIDITY, now)
+        _certificate(name, name, key.public_key(), _start(now) + CA_VALIDITY, now)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(authority=True), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_identifier), False)
@@ -98,11 +100,22 @@ def issue_leaf(
     Raises:
         PkiError: a server name is neither a DNS name nor an address.
     """
-    alternative_names = [x509.UniformResourceIdentifier(identity.uri), *alternative_names_of(server_names)]
     key = ec.generate_private_key(ec.SECP256R1())
+    return Issued(sign_leaf(authority, identity, key.public_key(), now, server_names), key)
+
+
+def sign_leaf(
+    authority: Issued,
+    identity: Identity,
+    public_key: PublicKey,
+    now: datetime,
+    server_names: Sequence[str] = (),
+) -> x509.Certificate:
+    """Certify whose key this is; arguments and errors as for :func:`issue_leaf`."""
+    alternative_names = [x509.UniformResourceIdentifier(identity.uri), *alternative_names_of(server_names)]
     not_after = min(_start(now) + LEAF_VALIDITY, authority.certificate.not_valid_after_utc)
-    certificate = (
-        _certificate(_name(identity.name), authority.certificate.subject, key, not_after, now)
+    return (
+        _certificate(_name(identity.name), authority.certificate.subject, public_key, not_after, now)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([PURPOSE[identity.role]]), critical=False)
@@ -111,7 +124,15 @@ def issue_leaf(
         .add_extension(_authority_key_identifier(authority.certificate), critical=False)
         .sign(authority.private_key, SHA256())
     )
-    return Issued(certificate, key)
+
+
+def issue_request(key: PrivateKey) -> bytes:
+    """Ask for a certificate of this key (PKCS #10, PEM).
+
+    It proves that its sender has the key, and says no more: whose key it is, the authority decides.
+    """
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, SHA256())
+    return request.public_bytes(Encoding.PEM)
 
 
 def alternative_names_of(server_names: Sequence[str]) -> list[x509.GeneralName]:
@@ -146,9 +167,8 @@ def _alternative_name(text: str) -> x509.GeneralName:
 
 
 def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: PrivateKey, not_after: datetime, now: datetime
+    subject: x509.Name, issuer: x509.Name, public_key: PublicKey, not_after: datetime, now: datetime
 ) -> x509.CertificateBuilder:
-    public_key = key.public_key()
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -26,15 +25,10 @@ from cryptography import x509
 
 from tunneler.addresses import Identity, Role
 from tunneler.errors import PkiError
+from tunneler.pki.files import CERTIFICATE_MODE, KEY_MODE, Staged, make_directory, stage, sync
 from tunneler.pki.identity import MALFORMED
 from tunneler.pki.issue import DEFAULT_SERVER_NAMES, Issued, alternative_names_of, issue_authority, issue_leaf
 from tunneler.pki.pem import is_signed_by, read_certificates, read_private_key, require_fit, require_valid_at
-
-DIRECTORY_MODE = 0o755
-CERTIFICATE_MODE = 0o644
-KEY_MODE = 0o600
-"""Certificates are public, and roles run as users of their own need to read that of the CA;
-the secret is the key alone. The umask may take away from these, never add."""
 
 DEFAULT_NAMES: Mapping[Role, str] = {role: role.value for role in (Role.SERVER, Role.CLIENT, Role.PROXY)}
 
@@ -48,11 +42,6 @@ class Pair(NamedTuple):
     @classmethod
     def under(cls, directory: Path, holder: str) -> Pair:
         return cls(directory / holder / "cert.pem", directory / holder / "key.pem")
-
-
-class _Staged(NamedTuple):
-    temporary: Path
-    final: Path
 
 
 def generate(
@@ -84,7 +73,7 @@ def generate(
     identities = [_identity(role, name) for role, name in names.items()]
     try:
         for holder in ("ca", *names):
-            _make_directory(directory / holder)
+            make_directory(directory / holder)
         with _sole_user(directory):
             _remove_leftovers(directory, names)
             if force:
@@ -177,15 +166,6 @@ def _require_names(
             raise PkiError(f"{fault} {name.value}; {advice}")
 
 
-def _make_directory(path: Path) -> None:
-    """Make it and its parents; mkdir(parents=True) would leave the mode of those to the umask."""
-    if path.is_dir():
-        return
-    _make_directory(path.parent)
-    path.mkdir(DIRECTORY_MODE)
-    _sync(path.parent)
-
-
 @contextmanager
 def _sole_user(directory: Path) -> Iterator[None]:
     """Hold the lock of the directory; it goes with the process, whatever ends it."""
@@ -211,44 +191,19 @@ def _remove_leftovers(directory: Path, names: Mapping[Role, str]) -> None:
 
 
 def _write(issued: Sequence[tuple[Pair, Issued]]) -> list[Path]:
-    staged: list[_Staged] = []
+    staged: list[Staged] = []
     try:
         for pair, one in issued:
-            staged.append(_stage(pair.key, one.private_key_pem(), KEY_MODE))
-            staged.append(_stage(pair.cert, one.certificate_pem(), CERTIFICATE_MODE))
+            staged.append(stage(pair.key, one.private_key_pem(), KEY_MODE))
+            staged.append(stage(pair.cert, one.certificate_pem(), CERTIFICATE_MODE))
         # Old certificates go first: no instant shows a new one beside those of the CA it replaces.
         for pair, _ in issued:
             pair.cert.unlink(missing_ok=True)
-            _sync(pair.cert.parent)
+            sync(pair.cert.parent)
         for temporary, final in staged:
             temporary.replace(final)
-            _sync(final.parent)
+            sync(final.parent)
     finally:
         for temporary, _ in staged:
             temporary.unlink(missing_ok=True)
     return [final for _, final in staged]
-
-
-def _stage(final: Path, content: bytes, mode: int) -> _Staged:
-    """Write the content beside its final place; no instant shows it with a wider mode than ``mode``."""
-    temporary = final.with_name(f".{final.name}.{secrets.token_hex(8)}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return _Staged(temporary, final)
-
-
-def _sync(directory: Path) -> None:
-    """Make renames in the directory last (fsync(2): syncing a file does not sync its entry)."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
