@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from testbed.topology import standard_topology
-from tests.lab import base, cgroups, program
+from tests.lab import access, base, cgroups, program
 from tests.lab.base import MakingFailed
 from tests.lab.bed import BedError
 from tests.lab.nspawn import NspawnBed
-from tests.lab.rollout import Rollout, fetch
+from tests.lab.rollout import Rollout, fetch, serve_page
 
+ACCESS = program.ROOT / ".lab"
+"""How ansible comes to a lab that is kept: there while it is up."""
 SHELL = ("bash", "--login")
 
 
@@ -38,7 +41,7 @@ def _parse() -> argparse.Namespace:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="make the hosts, and a working path between them")
-    up.add_argument("--bare", action="store_true", help="without certificates and configurations")
+    up.add_argument("--bare", action="store_true", help="hosts without the product, for ansible")
     up.set_defaults(command=_up)
     commands.add_parser("down", help="end and remove them").set_defaults(command=_down)
     commands.add_parser("status", help="show how they are").set_defaults(command=_status)
@@ -49,6 +52,8 @@ def _parse() -> argparse.Namespace:
     run.add_argument("host")
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="PROGRAM …")
     run.set_defaults(command=_run)
+    inventory = commands.add_parser("inventory", help="print the name of the inventory for ansible")
+    inventory.set_defaults(command=_inventory)
     build = commands.add_parser("build", help="make the trees that hosts boot from, if they are not there")
     build.set_defaults(command=_build)
     return parser.parse_args()
@@ -59,15 +64,20 @@ def _up(arguments: argparse.Namespace) -> int:
         raise BedError("it is up already; see scripts/lab status")
     _build(arguments)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="tunneler-lab-") as directory, NspawnBed() as bed:
+    with NspawnBed(bare=arguments.bare) as bed:
         bed.up(standard_topology(), name=cgroups.KEPT)
         print(f"up in {time.monotonic() - began:.1f} s: {', '.join(bed.state())}", flush=True)
         try:
-            if not arguments.bare:
-                Rollout(bed, Path(directory) / "certs").everything()
+            if arguments.bare:
+                serve_page(bed)
+            else:
+                with tempfile.TemporaryDirectory(prefix="tunneler-lab-") as directory:
+                    Rollout(bed, Path(directory) / "certs").everything()
                 print(f"path works after {time.monotonic() - began:.1f} s: http://100.64.1.5/ on the client")
+            inventory = access.give(bed, bed.name, ACCESS)
         finally:
             bed.keep()  # where something did not work somebody will want to look
+    print(f"inventory for ansible: {inventory.relative_to(program.ROOT)}")
     print("scripts/lab shell client|server|proxy|target to be there; scripts/lab down to end it")
     return 0
 
@@ -77,6 +87,7 @@ def _down(arguments: argparse.Namespace) -> int:
     existed = cgroups.populated(group)
     cgroups.end(group)
     cgroups.sweep()
+    shutil.rmtree(ACCESS, ignore_errors=True)
     print("down" if existed else "it was not up")
     return 0
 
@@ -106,6 +117,13 @@ def _run(arguments: argparse.Namespace) -> int:
     command = bed.command(arguments.host, *arguments.argv)
     sys.stdout.flush()
     os.execvp(command[0], command)  # noqa: S606 # the terminal is the program's
+
+
+def _inventory(arguments: argparse.Namespace) -> int:
+    if _found() is None:
+        raise BedError("it is not up; see scripts/lab up")
+    print(ACCESS / access.INVENTORY)
+    return 0
 
 
 def _build(arguments: argparse.Namespace) -> int:

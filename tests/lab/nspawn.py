@@ -47,13 +47,22 @@ class NspawnBed:
     time_scale = 1.0
     features: frozenset[Feature] = frozenset()
 
-    def __init__(self) -> None:
+    def __init__(self, *, bare: bool = False) -> None:
+        """``bare`` hosts have nothing of the product."""
+        self._bare = bare
         self._topology: Topology | None = None
         self._keeper = 0
         self._group: Path | None = None
         self._popen: subprocess.Popen[bytes] | None = None
         self._hosts: dict[str, Host] = {}
         self._leaders: dict[tuple[str, int], int] = {}
+
+    @property
+    def name(self) -> str:
+        """Of the lab's cgroup, by which :meth:`found` finds it."""
+        if self._group is None:
+            raise BedError("the lab is not up")
+        return self._group.name
 
     @property
     def topology(self) -> Topology:
@@ -68,7 +77,7 @@ class NspawnBed:
         if self._group is not None:
             raise BedError("the lab is up already")
         cgroups.sweep()
-        lowers = [str(program.tree()), str(base.tree())]
+        lowers = [str(tree()) for tree in ((base.tree,) if self._bare else (program.tree, base.tree))]
         _guard.hold()
         log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 # closed below
         try:
@@ -155,6 +164,10 @@ class NspawnBed:
         variables = (f"{key}={value}" for key, value in ENVIRONMENT.items())
         inside = ("nsenter", "--target", str(self._leader(name)), "--all", "--wdns=/", "--root")
         return (*inside, "env", "-i", *variables, *argv)
+
+    def network_command(self, name: str, *argv: str) -> tuple[str, ...]:
+        """The command line that runs a program of this machine in the network namespace of a host."""
+        return ("nsenter", "--target", str(self._leader(name)), "--net", *argv)
 
     def run(
         self, name: str, *argv: str, input: bytes | None = None, timeout: float = COMMAND_TIMEOUT

@@ -59,8 +59,7 @@ class Rollout:
             BedError: a step failed, or the path does not work in time.
         """
         self.make_certificates()
-        self.bed.put("target", "/var/www/html/index.html", PAGE)
-        run(self.bed, "target", "systemctl --quiet enable --now nginx")
+        serve_page(self.bed)
         for role in (Role.SERVER, Role.PROXY, Role.CLIENT):
             run(self.bed, role, " && ".join(_AFTER_INSTALLATION))
             self.install_keys(role)
@@ -115,6 +114,16 @@ class Rollout:
             journal = self.bed.host(role).run("journalctl --no-pager -n 15 -o short-precise").stdout
             parts.append(f"== {role}\n{units}\n{journal}")
         return "\n".join(parts)
+
+
+def serve_page(bed: Bed) -> None:
+    """Let the target be a web server, which has nothing to do with the product.
+
+    Raises:
+        BedError: it does not start.
+    """
+    bed.put("target", "/var/www/html/index.html", PAGE)
+    run(bed, "target", "systemctl --quiet enable --now nginx")
 
 
 def run(bed: Bed, name: str, script: str) -> str:
