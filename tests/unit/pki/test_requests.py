@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tunneler.addresses import Identity, Role
 from tunneler.errors import PkiError
@@ -104,3 +105,15 @@ def test_an_authority_without_its_own_key_is_refused(authority: tuple[Path, Path
     asked = request(tmp_path / "key.pem")
     with pytest.raises(PkiError, match="does not fit"):
         certify((authority[0], tmp_path / "key.pem"), asked, tmp_path / "cert.pem")
+
+
+def test_a_request_that_its_key_did_not_sign_is_refused(authority: tuple[Path, Path], tmp_path: Path) -> None:
+    asked = x509.load_pem_x509_csr(request(tmp_path / "key.pem"))
+    other = x509.load_pem_x509_csr(request(tmp_path / "other.pem"))
+    forged = other.public_bytes(Encoding.DER)
+    named = asked.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    theirs = other.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert theirs in forged
+    stolen = x509.load_der_x509_csr(forged.replace(theirs, named)).public_bytes(Encoding.PEM)
+    with pytest.raises(PkiError, match="not signed with the key that it names"):
+        certify(authority, stolen, tmp_path / "cert.pem")
