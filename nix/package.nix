@@ -45,11 +45,9 @@ python3Packages.buildPythonApplication {
     python3Packages.pydantic
     (python3Packages.callPackage ./python-iptables.nix { })
     python3Packages.pyyaml
-    python3Packages.systemd
+    python3Packages.systemd-python
     python3Packages.uvloop
   ];
-  # What nixpkgs calls systemd, pyproject.toml calls systemd-python.
-  dontCheckRuntimeDeps = true;
 
   pythonImportsCheck = [
     "tunneler"

@@ -4,7 +4,7 @@
   python3Packages,
   tunneler,
 }:
-tunneler.overridePythonAttrs (old: {
+tunneler.overridePythonAttrs (_: {
   pname = "tunneler-tests";
   src = lib.fileset.toSource {
     root = ../.;

@@ -103,7 +103,7 @@ def test_the_overlay_adds_the_package() -> None:
 def test_the_package_has_what_the_project_depends_on() -> None:
     """By the names that nixpkgs has for them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = [{"systemd-python": "systemd"}.get(name, name) for name in project["dependencies"]]
+    names = project["dependencies"]
     package = evaluate(PACKAGE.replace("NAMES", " ".join(f'"{name}"' for name in names)))
     assert package["version"] == tunneler.__version__
     assert sorted(package["dependencies"]) == sorted(names)
