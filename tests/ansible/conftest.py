@@ -27,4 +27,8 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
         bed.up(standard_topology())
         serve_page(bed)
         inventory = access.give(bed, bed.name, tmp_path_factory.mktemp("access"))
-        yield Control(bed, inventory, bundles)
+        control = Control(bed, inventory, bundles)
+        try:
+            yield control
+        finally:
+            control.hang_up()
