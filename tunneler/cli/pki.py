@@ -18,11 +18,14 @@ tunneler pki request --key /etc/tunneler/tls/proxy/key.pem > request.pem
 SIGN_EXAMPLE = """
 tunneler pki sign proxy --name site-1 --dir certs --cert site-1.pem < request.pem
 """
+EXAMPLE = f"{REQUEST_EXAMPLE.strip()}\n{SIGN_EXAMPLE.strip()}"
 MAX_REQUEST_BYTES = 1 << 16
 FILE = click.Path(path_type=Path)
 
 
-@click.group("pki", cls=Group, short_help="Certificates for keys that never leave their host.")
+@click.group(
+    "pki", cls=Group, epilog=EXAMPLE, short_help="Certificates for keys that never leave their host."
+)
 @version_option
 def pki() -> None:
     """Certificates for keys that never leave their host: `request` there, `sign` where the authority is."""
@@ -44,7 +47,9 @@ def authority(directory: Path) -> None:
         click.echo(f"{directory}: everything is there; nothing written")
 
 
-@click.command("request", cls=Command, epilog=REQUEST_EXAMPLE)
+@click.command(
+    "request", cls=Command, epilog=REQUEST_EXAMPLE, short_help="Print a request for a certificate."
+)
 @click.option("--key", "key_file", required=True, metavar="FILE", type=FILE, help="Made if it is not there.")
 @version_option
 def request(key_file: Path) -> None:
@@ -54,7 +59,9 @@ def request(key_file: Path) -> None:
     click.echo(make(key_file), nl=False)
 
 
-@click.command("sign", cls=Command, epilog=SIGN_EXAMPLE)
+@click.command(
+    "sign", cls=Command, epilog=SIGN_EXAMPLE, short_help="Certify the key of a request on standard input."
+)
 @click.argument("role", type=click.Choice([role.value for role in Role]))
 @click.option("--name", required=True, help="Name of the holder in its identity.")
 @click.option("--dir", "directory", default="certs", show_default=True, type=FILE, help="Where ca/ is.")
