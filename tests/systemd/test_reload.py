@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(120)
 def test_a_download_does_not_notice(changed: Site, role: Role) -> None:
     unit = changed.unit(role)
     pid = unit.pid
-    transfer = changed.download(rate="5M")
+    transfer = changed.download(rate="2M")
     journal = changed.journal(role)
     changed.configure(role, {"log": {"level": "debug"}, "limits": {"max_connections": 1234}})
     unit.systemctl("reload")
