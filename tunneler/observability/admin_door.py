@@ -1,7 +1,8 @@
 """The admin port before anybody has knocked: what answers there is heavy, and waits for its first visitor.
 
 Most roles are never asked, and those that are can let the first one wait for half a second. The
-import happens in a thread, so that connections are carried meanwhile.
+import happens in a thread, so that connections are carried meanwhile. An installation that lacks a part
+of it turns visitors away: what a role carries does not depend on it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
-from types import TracebackType
+from types import ModuleType, TracebackType
+from typing import Final
+
+from tunneler.observability.log import EventLog
+
+PAUSE_SECONDS: Final = 1.0
+"""After a visitor who could not be answered: reports of that are no flood."""
+MAX_TURNED_AWAY: Final = 128
+"""Connections at once; more of them knock again."""
+
+_log = EventLog("admin")
 
 
 class AdminDoor:
@@ -44,10 +56,22 @@ class AdminDoor:
             sock.close()
 
     async def _serve(self) -> None:
-        await self._knock()
-        admin = await asyncio.to_thread(import_module, "tunneler.observability.admin")
+        admin = None
+        while admin is None:
+            await self._knock()
+            admin = await self._import()
         async with admin.admin_port(self._listening, self._status):
             await asyncio.Event().wait()  # for its end
+
+    async def _import(self) -> ModuleType | None:
+        try:
+            return await asyncio.to_thread(import_module, "tunneler.observability.admin")
+        except ImportError as error:
+            _log.error("admin_missing", detail=str(error))
+            for sock in self._listening:
+                _turn_away(sock)
+            await asyncio.sleep(PAUSE_SECONDS)
+            return None
 
     async def _knock(self) -> None:
         """Wait for the first visitor, without letting him in."""
@@ -59,3 +83,11 @@ class AdminDoor:
         finally:
             for sock in self._listening:
                 loop.remove_reader(sock.fileno())
+
+
+def _turn_away(sock: socket.socket) -> None:
+    """Close, unheard, the connections that wait at a listening socket."""
+    sock.setblocking(False)
+    with suppress(OSError):  # BlockingIOError: there are no more
+        for _ in range(MAX_TURNED_AWAY):
+            sock.accept()[0].close()

@@ -2,7 +2,8 @@
 
 An event has a snake_case name (``connection_opened``) and fields. A line is written, by one
 unbuffered write, when the call returns. Whatever libraries log goes through the same format, as
-the event ``library_message``.
+the event ``library_message``, but for their DEBUG messages, which are about their own insides (each header
+that hpack encodes, each call of grpc) and may show what a peer sent.
 
 Logging never ends a role. Lines that a full disk or a closed pipe refuses are counted, and
 ``log_lines_lost`` says how many there were as soon as lines can be written again.
@@ -36,6 +37,7 @@ _INVARIABLE = {
     **vars(logging.LogRecord("", 0, "", 0, "", None, None)),
     **dict.fromkeys(("thread", "threadName", "process", "processName")),
 }
+_OURS = "tunneler"
 LIBRARY_MESSAGE = "library_message"
 LOG_LINES_LOST = "log_lines_lost"
 
@@ -75,7 +77,7 @@ class EventLog:
 
     def __init__(self, name: str) -> None:
         """Args: name: of the logger, under ``tunneler``; lines do not show it."""
-        self._logger = logging.getLogger(f"tunneler.{name}")
+        self._logger = logging.getLogger(f"{_OURS}.{name}")
 
     @property
     def enabled_for_debug(self) -> bool:
@@ -188,7 +190,8 @@ def configure(role: str, level: str, format: Format, output: str) -> None:
     logging.captureWarnings(capture=True)
     root = logging.getLogger()
     root.addHandler(handler)
-    root.setLevel(LEVELS[level])
+    root.setLevel(max(LEVELS[level], logging.INFO))
+    logging.getLogger(_OURS).setLevel(LEVELS[level])
     old, _installed = _installed, handler
     if old is not None:
         root.removeHandler(old)

@@ -121,8 +121,11 @@ def _names(certificate: x509.Certificate) -> list[x509.GeneralName]:
 def _write(path: Path, content: bytes, mode: int) -> None:
     try:
         make_directory(path.parent)
-        staged = stage(path, content, mode)
-        staged.temporary.replace(staged.final)
-        sync(path.parent)
+        temporary, final = stage(path, content, mode)
+        try:
+            temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync(final.parent)
     except OSError as error:
         raise PkiError(f"{path}: cannot be written: {error.strerror}; correct that and run again") from error

@@ -6,10 +6,12 @@ import asyncio
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tunneler.observability import admin_door
 from tunneler.observability.admin_door import AdminDoor
 
 LAZY = """
@@ -52,6 +54,27 @@ def test_nothing_is_imported_for_nobody_and_all_goes_on_meanwhile() -> None:
         ["False", "HTTP/1.1 200 OK True True", "HTTP/1.1 200 OK"],
         "",
     )
+
+
+async def test_a_damaged_installation_turns_visitors_away_until_it_is_mended(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(admin_door, "PAUSE_SECONDS", 0)
+    monkeypatch.setitem(sys.modules, "tunneler.observability.admin", None)  # as if it was not there
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = listening.getsockname()
+    async with asyncio.timeout(10), AdminDoor([listening], lambda: {"state": "ready"}):
+        for visitor in (1, 2):
+            reader, writer = await asyncio.open_connection(*address)
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+            assert [record.getMessage() for record in caplog.records] == ["admin_missing"] * visitor
+        monkeypatch.delitem(sys.modules, "tunneler.observability.admin")
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.close()
 
 
 @pytest.mark.parametrize("turns", [0, 3])

@@ -34,6 +34,7 @@ def logging_as_before() -> Iterator[None]:
         log._installed.close()
         log._installed = None
     root.setLevel(level)
+    logging.getLogger("tunneler").setLevel(logging.NOTSET)
     logging.captureWarnings(capture=False)
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = True
 
@@ -153,6 +154,17 @@ def test_library_messages_go_the_same_way(file: Path) -> None:
     assert failed["level"] == "error"
     assert failed["exception"].startswith("Traceback")
     assert failed["exception"].endswith("RuntimeError: broken")
+
+
+def test_libraries_do_not_talk_about_their_insides(file: Path) -> None:
+    configure("server", "debug", "json", str(file))
+    logging.getLogger("hpack.hpack").debug("Adding %s to the header table", b"authorization: secret")
+    EVENTS.debug("ours")
+    logging.getLogger("hpack.hpack").info("theirs")
+    configure("server", "warning", "json", str(file))
+    EVENTS.info("too little")
+    logging.getLogger("hpack.hpack").info("too little")
+    assert [line.get("message", line["event"]) for line in lines(file)] == ["ours", "theirs"]
 
 
 def test_a_library_that_cannot_format_its_message_harms_nobody(file: Path) -> None:

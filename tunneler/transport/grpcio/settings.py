@@ -6,7 +6,6 @@ experiments, ``src/core/lib/experiments/experiments.yaml``.
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Final
 
@@ -59,4 +58,3 @@ def configure_environment() -> None:
     """Set what gRPC reads from the environment; before its first import. An operator's own setting wins."""
     os.environ.setdefault("GRPC_EXPERIMENTS", EXPERIMENTS)
     os.environ.setdefault("GRPC_DNS_RESOLVER", "native")
-    logging.getLogger("grpc").setLevel(logging.INFO)  # it reports every RPC and loop at DEBUG
