@@ -99,7 +99,7 @@ in
           }
           {
             assertion = cfg.settings.transport or "native" == "native";
-            message = "services.tunneler.server.settings.transport: sockets of systemd need more units with ${cfg.settings.transport}, which this module does not have; use native. Peers need not use the same.";
+            message = "services.tunneler.server.settings.transport: sockets of systemd need more units with grpcio, which this module does not have; use native. Peers need not use the same.";
           }
         ];
 

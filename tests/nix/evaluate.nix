@@ -3,16 +3,30 @@
   configuration,
 }:
 let
-  lib = import ./lib.nix;
+  lib = import ./library.nix;
   host = lib.evalModules {
     modules = [
       ./nixos.nix
       ../../nixos-module
       configuration
     ];
-    specialArgs.pkgs = import ./pkgs.nix;
+    specialArgs.pkgs = import ./pkgs.nix { };
   };
   inherit (host) config;
+
+  # Every option below a set of them, those that a submodule declares too.
+  optionsOf =
+    prefix: options:
+    builtins.concatLists (
+      lib.mapAttrsToList (
+        name: option:
+        if option._type or null == "option" then
+          [ { name = prefix + name; inherit option; } ]
+          ++ optionsOf "${prefix}${name}." (option.type.getSubOptions or (_: { }) [ ])
+        else
+          optionsOf "${prefix}${name}." option
+      ) (removeAttrs options [ "_module" "_freeformOptions" ])
+    );
 in
 {
   failed = map ({ message, ... }: message) (
@@ -32,6 +46,6 @@ in
         documented = option.description or "" != "";
         example = option ? example || option ? defaultText;
       };
-    }) (lib.optionList "" host.options.services.tunneler)
+    }) (optionsOf "" host.options.services.tunneler)
   );
 }

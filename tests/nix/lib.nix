@@ -32,6 +32,7 @@ let
 
     inherit (builtins) elem filter head;
     last = list: elemAt list (length list - 1);
+    foldr = f: last: list: if list == [ ] then last else f (head list) (foldr f last (builtins.tail list));
     unique = foldl' (seen: item: if elem item seen then seen else seen ++ [ item ]) [ ];
     concatStringsSep = builtins.concatStringsSep;
     concatMapStringsSep = separator: f: list: concatStringsSep separator (map f list);
@@ -98,6 +99,7 @@ let
         str = plain "string" isString;
         path = plain "path" (value: builtins.typeOf value == "path" || hasPrefix "/" "${value}");
         int = plain "integer" isInt;
+        float = plain "number" builtins.isFloat;
         port = plain "port" (value: isInt value && value >= 0 && value <= 65535);
         package = plain "package" (value: isAttrs value && value ? outPath);
         strMatching =
@@ -136,6 +138,7 @@ let
         submodule = module: {
           description = "submodule";
           check = isAttrs;
+          getSubOptions = _: (evalModules { modules = [ module ]; }).options;
           merge =
             location: values:
             (evalModules {
@@ -275,28 +278,12 @@ let
         loaded = concatMap load modules;
         options = foldl' recursiveUpdate { } (map (module: module.options or { }) loaded);
         freeforms = concatMap (module: optionals (module ? freeformType) [ module.freeformType ]) loaded;
-        freeform = if freeforms == [ ] then null else (head freeforms).element;
+        freeform = if freeforms == [ ] then null else head freeforms;
         config = evaluateTree location options freeform (map (module: module.config or { }) loaded);
       in
       {
         inherit config options;
       };
-
-    # Every option below a set of them, as { name, option }; what a submodule declares is in `inside`.
-    optionList =
-      prefix: options:
-      concatLists (
-        mapAttrsToList (
-          name: option:
-          let
-            at = "${prefix}${name}";
-          in
-          if option._type or null == "option" then
-            [ { name = at; inherit option; } ]
-          else
-            optionList "${at}." option
-        ) options
-      );
   };
 in
 lib

@@ -150,8 +150,8 @@ def test_a_change_restarts_only_what_must() -> None:
 
 def test_what_reloads_is_what_the_program_reloads() -> None:
     live = evaluate(
-        "(import ./nixos-module/common.nix { lib = import ./tests/nix/lib.nix;"
-        ' pkgs = import ./tests/nix/pkgs.nix; role = "server"; cfg = { }; }).live'
+        "(import ./nixos-module/common.nix { lib = import ./tests/nix/library.nix;"
+        ' pkgs = import ./tests/nix/pkgs.nix { }; role = "server"; cfg = { }; }).live'
     )
     assert set(live) <= LIVE
     # Of tls and capture only a part is live: any change there restarts.
@@ -181,7 +181,7 @@ def test_what_cannot_work_fails_an_assertion(role: Role, change: str, words: str
     ("change", "words"),
     [
         ("services.tunneler.server.enabel = true;", "`services.tunneler.server.enabel' does not exist"),
-        ("services.tunneler.server.instances = [ 70000 ];", "is not of type `list of port'"),
+        ("services.tunneler.server.instances = [ 70000 ];", r"server\.instances.* is not of type"),
         ('services.tunneler.server.settings.listen_addr = "8081";', "is not of type"),
         (
             'services.tunneler.server.settings.tls.key_file = "/nix/store/0-key.pem";',
@@ -192,12 +192,12 @@ def test_what_cannot_work_fails_an_assertion(role: Role, change: str, words: str
     ],
 )
 def test_what_is_wrong_is_refused(change: str, words: str) -> None:
-    with pytest.raises(EvaluationError, match=re.escape(words)):
+    with pytest.raises(EvaluationError, match=words):
         merged(MINIMAL[Role.SERVER], f"{{ {change} }}").look()
 
 
 def test_servers_have_to_be_named() -> None:
-    with pytest.raises(EvaluationError, match="server_addr' is used but not defined"):
+    with pytest.raises(EvaluationError, match=r"server_addr' (is used but not|was accessed but)"):
         Host("{ services.tunneler.client.enable = true; }").look()
 
 
@@ -211,7 +211,7 @@ def test_an_option_without_a_description_is_refused() -> None:
 
 def test_every_option_is_documented() -> None:
     options = look(MINIMAL[Role.SERVER])["options"]
-    assert {"server.enable", "client.settings", "proxy.openFirewall"} <= options.keys()
+    assert {"server.enable", "client.settings.capture.gateway", "proxy.openFirewall"} <= options.keys()
     assert [name for name, option in options.items() if not all(option.values())] == []
 
 

@@ -15,8 +15,8 @@ from tests.nix.topology import FILE, described
 
 TESTS = """
 let
-  lib = import ./tests/nix/lib.nix;
-  fake = import ./tests/nix/pkgs.nix;
+  lib = import ./tests/nix/library.nix;
+  fake = import ./tests/nix/pkgs.nix { };
   pkgs = fake // {
     inherit lib;
     curl = fake.coreutils;
