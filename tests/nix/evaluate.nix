@@ -10,7 +10,7 @@ let
       ../../nixos-module
       configuration
     ];
-    specialArgs.pkgs = import ./pkgs.nix { };
+    specialArgs.pkgs = import ./pkgs.nix;
   };
   inherit (host) config;
 

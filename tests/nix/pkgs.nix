@@ -1,7 +1,4 @@
 # Stand-ins for the packages that the modules name: a path in the store, and nothing there.
-{
-  lib ? import ./library.nix,
-}:
 let
   fake = name: {
     type = "derivation";
@@ -10,6 +7,7 @@ let
   };
 
   # What a key may have that no option declares (nixpkgs, pkgs/pkgs-lib/formats.nix).
+  lib = import ./library.nix;
   inherit (lib) types;
   yamlValue = types.nullOr (lib.foldr types.either types.bool [
     types.int

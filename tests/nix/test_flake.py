@@ -14,7 +14,7 @@ from tests.nix.evaluation import evaluate, nix
 FLAKE = """
 let
   lib = import ./tests/nix/library.nix;
-  fake = import ./tests/nix/pkgs.nix { };
+  fake = import ./tests/nix/pkgs.nix;
   nixpkgs = {
     lib = lib // { nixosSystem = system: system; };
     legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (name: fake // {
@@ -95,7 +95,7 @@ def test_the_example_has_all_roles_and_nothing_fails() -> None:
 
 
 def test_the_overlay_adds_the_package() -> None:
-    assert flake("builtins.attrNames (self.overlays.default (import ./tests/nix/pkgs.nix { }) { })") == [
+    assert flake("builtins.attrNames (self.overlays.default (import ./tests/nix/pkgs.nix) { })") == [
         "tunneler"
     ]
 

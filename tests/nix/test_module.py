@@ -151,7 +151,7 @@ def test_a_change_restarts_only_what_must() -> None:
 def test_what_reloads_is_what_the_program_reloads() -> None:
     live = evaluate(
         "(import ./nixos-module/common.nix { lib = import ./tests/nix/library.nix;"
-        ' pkgs = import ./tests/nix/pkgs.nix { }; role = "server"; cfg = { }; }).live'
+        ' pkgs = import ./tests/nix/pkgs.nix; role = "server"; cfg = { }; }).live'
     )
     assert set(live) <= LIVE
     # Of tls and capture only a part is live: any change there restarts.

@@ -16,7 +16,7 @@ from tests.nix.topology import FILE, described
 TESTS = """
 let
   lib = import ./tests/nix/library.nix;
-  fake = import ./tests/nix/pkgs.nix { };
+  fake = import ./tests/nix/pkgs.nix;
   pkgs = fake // {
     inherit lib;
     curl = fake.coreutils;
