@@ -106,13 +106,17 @@ class Rollout:
         except TimeoutError as error:
             raise BedError(f"{error}\n{self.look()}") from None
 
-    def look(self) -> str:
-        """How the units are, and the end of the journals, for an error message."""
+    def look(self, lines: int = 15) -> str:
+        """How the units and their sockets are, and the last lines of the journals, for an error message."""
+        commands = (
+            "systemctl --no-pager --full --lines=0 status 'tunneler*'",
+            "ss --tcp --all --numeric --processes",
+            f"journalctl --no-pager --lines={lines} --output=short-precise",
+        )
         parts = []
         for role in UNITS:
-            units = self.bed.host(role).run("systemctl --no-pager --full --lines=0 status 'tunneler*'").stdout
-            journal = self.bed.host(role).run("journalctl --no-pager -n 15 -o short-precise").stdout
-            parts.append(f"== {role}\n{units}\n{journal}")
+            said = [self.bed.host(role).run(command).stdout for command in commands]
+            parts.append("\n".join((f"== {role}", *said)))
         return "\n".join(parts)
 
 

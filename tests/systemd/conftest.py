@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -10,6 +10,21 @@ from testbed import standard_topology
 from tests.lab.nspawn import NspawnBed
 from tests.lab.rollout import PAGE, Rollout
 from tests.systemd.services import DOWNLOAD, Site
+
+LINES_OF_A_FAILURE = 300
+"""Of each journal: a test that breaks things writes dozens of lines a second."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure how the hosts were at that moment; they are gone when it is read."""
+    report = yield
+    site = item.funcargs.get("whole") if isinstance(item, pytest.Function) else None
+    if report.failed and isinstance(site, Site):
+        report.sections.append(("the hosts", site.rollout.look(LINES_OF_A_FAILURE)))
+    return report
 
 
 @pytest.fixture(scope="session")
