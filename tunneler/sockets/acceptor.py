@@ -88,7 +88,7 @@ class Acceptor:
             self.begin()
 
     def close(self) -> None:
-        self._reactor.forget(self.socket.fileno())
+        self._reactor.unregister(self.socket.fileno())  # for systemd keeps it open, and epoll would watch it
         self.socket.close()
 
     def _ready(self, events: int) -> None:

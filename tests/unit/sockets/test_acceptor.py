@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +15,7 @@ from tests.loopback.running import until
 from tunneler.errors import TransportError
 from tunneler.sockets import acceptor as module
 from tunneler.sockets.acceptor import ACCEPTS_PER_TURN, Acceptor, listen
-from tunneler.sockets.reactor import Reactor
+from tunneler.sockets.reactor import READ, Reactor
 
 
 def unexpected(event: str, **fields: object) -> None:
@@ -71,6 +73,21 @@ async def test_closing_closes_the_socket() -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
     assert made.sock.fileno() == -1
+
+
+async def test_a_socket_that_others_keep_is_watched_no_longer() -> None:
+    """systemd keeps those that it passed: what arrives there is for the next service, and wakes nobody here."""
+    calls: list[int] = []
+    with listen("127.0.0.1", 0) as kept, Reactor() as reactor:
+        number = fcntl.fcntl(kept, fcntl.F_DUPFD_CLOEXEC, 500)  # that nothing else gets by chance
+        Acceptor(socket.socket(fileno=number), reactor, lambda *_: None, unexpected).close()
+        near, far = socket.socketpair()
+        with near, far, socket.socket(fileno=os.dup2(near.fileno(), number)):
+            reactor.register(number, READ, calls.append)
+            with socket.create_connection(kept.getsockname()):
+                await asyncio.sleep(0.05)
+                assert calls == []
+            reactor.unregister(number)
 
 
 async def test_both_families_have_the_port() -> None:
