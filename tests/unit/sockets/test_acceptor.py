@@ -76,7 +76,7 @@ async def test_closing_closes_the_socket() -> None:
 
 
 async def test_a_socket_that_others_keep_is_watched_no_longer() -> None:
-    """systemd keeps those that it passed: what arrives there is for the next service, and wakes nobody here."""
+    """systemd keeps those that it passed: what arrives there later is for the next service."""
     calls: list[int] = []
     with listen("127.0.0.1", 0) as kept, Reactor() as reactor:
         number = fcntl.fcntl(kept, fcntl.F_DUPFD_CLOEXEC, 500)  # that nothing else gets by chance
