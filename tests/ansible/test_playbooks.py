@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 LEVEL = '{"proxy_log": {"level": "debug"}}'
 LONG_DOWNLOAD = 256 * 1024 * 1024
-"""Bytes: at 500 kB/s for eight minutes, and fast enough for nginx, which gives up on a reader after 60 s."""
+"""Bytes: at 500 kB/s for eight minutes."""
 ADMIN = '{"proxy_log": {"level": "debug"}, "proxy_admin": {"listen": "127.0.0.1:9100"}}'
 
 

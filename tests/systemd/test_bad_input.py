@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -105,6 +106,28 @@ def test_credentials(resting: Site, role: Role, fault: str) -> None:
         resting.rollout.install_keys(role)
     assert line.startswith(f"/etc/tunneler/tls/{role}/")
     assert words in line
+
+
+def test_a_busy_journal_still_knows_whose_complaint_it_is(resting: Site) -> None:
+    """It looks for the unit when it reads the entry, and finds none if the process has ended by then."""
+    unit = resting.proxy
+    pause = "systemctl kill --kill-whom=main --signal={} systemd-journald.service"
+    journal = resting.journal(unit.host)
+    without_key(resting, Role.PROXY)
+    try:
+        unit.run(pause.format("STOP"))
+        unit.run(f"systemctl --no-block start {unit.name}")
+        unit.wait_status("key.pem")
+        time.sleep(0.3)  # in which it would have ended
+        assert unit.pid
+    finally:
+        unit.run(pause.format("CONT"))
+        resting.rollout.install_keys(Role.PROXY)
+    unit.wait("failed")
+    unit.wait_for(
+        lambda: journal.entries(_SYSTEMD_UNIT=unit.name, PRIORITY=3), "its complaint is in the journal"
+    )
+    unit.run("systemctl stop 'tunneler*'; systemctl reset-failed")
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -48,7 +48,7 @@ def test_a_host_that_is_to_have_no_client_has_no_rules_after_a_reboot(changed: S
 
 @pytest.mark.parametrize(("host", "net"), [("client", "access"), ("proxy", "uplink"), ("target", "site")])
 def test_a_download_survives_a_cut_of_five_seconds(site: Site, host: str, net: str) -> None:
-    transfer = site.download(rate="8M")
+    transfer = site.download()
     site.bed.link(host, net, up=False)
     before = transfer.arrived
     time.sleep(CUT)  # the length of the cut is what is tested

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(120)
 def test_a_download_does_not_notice(changed: Site, role: Role) -> None:
     unit = changed.unit(role)
     pid = unit.pid
-    transfer = changed.download(rate="2M")
+    transfer = changed.download()
     journal = changed.journal(role)
     changed.configure(role, {"log": {"level": "debug"}, "limits": {"max_connections": 1234}})
     unit.systemctl("reload")
@@ -73,7 +73,7 @@ def test_a_broken_configuration_changes_nothing(changed: Site, role: Role) -> No
 def test_new_links_use_new_certificates(changed: Site, tmp_path: Path) -> None:
     """Of another authority: what is open goes on, and a link of before would not be let in again."""
     changed.rollout.make_certificates(tmp_path / "other")
-    transfer = changed.download(rate="5M")
+    transfer = changed.download()
     for role in ROLES:
         changed.rollout.install_keys(role, tmp_path / "other")
         changed.unit(role).systemctl("reload")
@@ -87,7 +87,7 @@ def test_new_links_use_new_certificates(changed: Site, tmp_path: Path) -> None:
 
 def test_a_proxy_announces_other_routes(changed: Site) -> None:
     journal = changed.journal("server")
-    transfer = changed.download(rate="5M")
+    transfer = changed.download()
     routes = [{"virtual": "100.64.9.0/24", "real": "192.168.1.0/24"}]
     changed.configure(Role.PROXY, {"managed_cidr": [], "routes": routes})
     changed.proxy.systemctl("reload")

@@ -44,7 +44,7 @@ def test_a_restart(site: Site, name: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_stop_lets_a_download_finish(changed: Site, role: Role) -> None:
     unit = changed.unit(role)
-    transfer = changed.download(rate="5M")
+    transfer = changed.download()
     began = time.monotonic()
     unit.systemctl("stop")
     waited = time.monotonic() - began
@@ -59,7 +59,7 @@ def test_a_stop_takes_longer_than_its_timeout_where_a_download_does(changed: Sit
     changed.proxy.drop_in("[Service]\nTimeoutStopSec=1s\n")
     changed.proxy.systemctl("restart")
     changed.rollout.wait_for_path(BACK)
-    transfer = changed.download(rate="3M")
+    transfer = changed.download()
     began = time.monotonic()
     changed.proxy.systemctl("stop")
     assert time.monotonic() - began > 1.3
@@ -104,7 +104,7 @@ def test_a_watchdog_leaves_alone_what_works(changed: Site) -> None:
     changed.rollout.wait_for_path(BACK)
     for name in ALL:
         pids[name] = services(changed, name).pid
-    assert changed.download(rate="4M").digest() == changed.digest()
+    assert changed.download().digest() == changed.digest()
     assert {name: services(changed, name).pid for name in ALL} == pids
 
 

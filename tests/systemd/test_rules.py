@@ -63,7 +63,7 @@ def test_they_go_after_a_crash_loop(filtered: Site) -> None:
 
 def test_a_download_outlives_a_killed_keeper(filtered: Site) -> None:
     """Between its end and its next start the kernel goes on translating."""
-    transfer = filtered.download(rate="2M")
+    transfer = filtered.download(rate="1m")
     pid = filtered.capture.kill("KILL")
     filtered.capture.wait_restarted(pid)
     assert not transfer.ended

@@ -54,8 +54,8 @@ class Command(_WithExample):
         try:
             return super().invoke(ctx)
         except TunnelerError as error:
-            complain(program_of(ctx), str(error), EVENT_OF_STATUS[error.exit_status])
             _tell_manager(str(error))
+            complain(program_of(ctx), str(error), EVENT_OF_STATUS[error.exit_status])
             return error.exit_status
 
 

@@ -49,7 +49,7 @@ def complain(program: str, message: str, event: str = CONFIGURATION_DOUBTFUL) ->
 
 
 def _send(program: str, lines: list[str], event: str) -> None:
-    from tunneler.observability.journal import message_id, send_entry
+    from tunneler.observability.journal import message_id, send_entry, wait_until_read
 
     for line in lines:
         entry: dict[str, object] = {
@@ -60,3 +60,5 @@ def _send(program: str, lines: list[str], event: str) -> None:
             "TUNNELER_EVENT": event,
         }
         send_entry(entry, {"reason": line})
+    if event != CONFIGURATION_DOUBTFUL:  # the program ends next
+        wait_until_read()

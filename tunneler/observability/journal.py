@@ -7,8 +7,13 @@ of event. Imported only when the journal is what the operator wants.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import re
+import socket
+import struct
+import termios
+import time
 import uuid
 from collections.abc import Mapping
 from functools import lru_cache
@@ -29,6 +34,9 @@ MESSAGE_ID_NAMESPACE = uuid.UUID("02a794d2-f6f8-471c-858c-74cc71fc78b0")
 
 MAX_FIELD_NAME = 64
 """journald drops fields with longer names (journal_field_valid in systemd's journal-util.c)."""
+
+READ_SECONDS = 3.0
+"""For journald to read what was sent; it takes a millisecond where nothing is wrong."""
 
 # syslog(3); journald sorts and colours by it.
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
@@ -71,6 +79,28 @@ def send_entry(entry: dict[str, object], fields: Mapping[str, Plain]) -> None:
     with contextlib.suppress(OSError):
         # Not send(), which finds its caller by reading source files, for every event.
         sendv(*[_assignment(name, value) for name, value in entry.items()])
+
+
+def wait_until_read() -> None:
+    """Wait until journald has taken up what was sent, before the process ends.
+
+    It looks up which unit an entry belongs to when it reads it, in /proc: an entry whose sender is gone by
+    then belongs to none, and neither ``journalctl --unit`` nor ``systemctl status`` shows it. What we wait
+    for is an empty datagram, which journald passes over (server_process_datagram in journald-server.c):
+    once it has left the queue, all before it has been dealt with.
+    """
+    deadline = time.monotonic() + READ_SECONDS
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last, contextlib.suppress(OSError):
+        last.settimeout(READ_SECONDS)  # for room in the queue
+        last.sendto(b"", str(SOCKET))
+        while _unread(last) and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+
+def _unread(sock: socket.socket) -> int:
+    """What of a datagram socket's has not been read: SIOCOUTQ, for which unix(7) counts memory."""
+    (size,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0\0\0\0"))
+    return int(size)
 
 
 @lru_cache(maxsize=256)

@@ -14,11 +14,21 @@ from tunneler.observability.complaint import CREDENTIALS_REFUSED, EVENT_OF_STATU
 from tunneler.observability.journal import MESSAGE_ID_NAMESPACE
 
 COMPLAIN = """
-import json
+import json, threading, time
 from tunneler.observability.complaint import CREDENTIALS_REFUSED, complain
 complain("tunneler-client", "warning: plaintext")
+read = []
+def journald_reads():
+    time.sleep(0.2)  # it is busy
+    while len(read) < 3 or read[-1]:
+        read.append(journald.recv(1 << 16).hex())
+reader = threading.Thread(target=journald_reads)
+reader.start()
 complain("tunneler-client", "a.pem: expired\\nb.pem: no such file", CREDENTIALS_REFUSED)
-print(json.dumps([journald.recv(1 << 16).hex() for _ in range(3)]))
+at_return = len(read)
+reader.join()
+print(json.dumps(read))
+print(at_return)
 _other.settimeout(0)
 try:
     print(_other.recv(1000))
@@ -28,11 +38,23 @@ except BlockingIOError:
 
 
 @pytest.fixture(scope="module")
-def entries() -> list[Mapping[str, bytes]]:
+def said() -> list[str]:
     done = in_namespace(LISTEN + CONNECT + COMPLAIN)
     assert done.returncode == 0
-    (datagrams,) = done.stdout.splitlines()  # and nothing on standard error: it would be there twice
-    return [parse(bytes.fromhex(datagram)) for datagram in json.loads(datagrams)]
+    return done.stdout.splitlines()  # nothing of standard error among them: it would be there twice
+
+
+@pytest.fixture(scope="module")
+def entries(said: list[str]) -> list[Mapping[str, bytes]]:
+    datagrams, _ = said
+    return [parse(bytes.fromhex(datagram)) for datagram in json.loads(datagrams)[:3]]
+
+
+def test_who_ends_waits_until_the_journal_has_read(said: list[str]) -> None:
+    """Which unit an entry is of can only be seen while its sender lives."""
+    datagrams, at_return = said
+    assert int(at_return) >= 3
+    assert json.loads(datagrams)[3] == ""  # behind the entries, and nothing that would be one
 
 
 def test_in_the_journal_each_line_is_an_entry(entries: list[Mapping[str, bytes]]) -> None:
