@@ -36,7 +36,7 @@ LOOK_DEADLINE = 30.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     if os.geteuid() != 0:
         print("bench: needs root, to make network namespaces", file=sys.stderr)
         return 1
@@ -110,7 +110,7 @@ def _outputs(output: Path, role: str | None) -> dict[str, Path]:
     return {each: output.with_stem(f"{output.stem}-{each}") for each in ROLES}
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     names = [case.name for case in CASES]

@@ -21,7 +21,7 @@ from testbed import Lab
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     if os.geteuid() != 0:
         print("bench: needs root, to make network namespaces", file=sys.stderr)
         return 1
@@ -80,7 +80,7 @@ def _record(options: argparse.Namespace, samples: Sequence[Sample]) -> dict[str,
     }
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
     parser.add_argument(
         "--rounds", type=_positive, default=3, help="times that every subject is visited (default 3)"

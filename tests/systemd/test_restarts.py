@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.lab.program import ROOT
+from tests.readme import ROOT, example
 from tests.systemd.services import ROLES, Site, Unit, rules
 from tunneler.addresses import Role
 
@@ -119,7 +120,7 @@ results = []
 
 def attempt():
     began = time.monotonic()
-    while (result := attempt_once()) == "lost" and time.monotonic() < began + 10:
+    while (result := attempt_once()) == "lost" and time.monotonic() < began + 30:
         losses.append(result)  # who waits for readiness tries again
         time.sleep(0.1)
     results.append(result)
@@ -184,11 +185,7 @@ def test_restarts_of_the_server_refuse_nobody(changed: Site, transport: str, res
 
 
 def _install_for_grpcio(site: Site) -> None:
-    """As packaging/systemd/grpcio/README.md says."""
     source = ROOT / "packaging/systemd/grpcio"
-    for name in ("tunneler-server-sockets.service", "tunneler-server.service.d/grpcio.conf"):
-        site.bed.put("server", f"/etc/systemd/system/{name}", (source / name).read_bytes())
-    settings = "/run/tunneler-grpcio.conf"
-    site.bed.put("server", settings, (source / "sysctl.d/tunneler-grpcio.conf").read_bytes())
-    site.run("server", f"sysctl -q -p {settings}")
-    site.run("server", "systemctl daemon-reload")
+    for path in filter(Path.is_file, source.rglob("*")):
+        site.bed.put("server", f"/root/grpcio/{path.relative_to(source)}", path.read_bytes())
+    site.run("server", f"cd /root/grpcio && {example('packaging/systemd/grpcio/README.md', 'install')}")
