@@ -120,7 +120,6 @@ in
             "network.target"
             "nss-lookup.target"
           ];
-          partOf = [ "tunneler.target" ];
           # Both read the same configuration: whoever reloads the client means the rules, too.
           unitConfig.PropagatesReloadTo = "tunneler-capture.service";
           # tunneler-capture.service has the privilege, and this process has none.
@@ -135,7 +134,7 @@ in
           };
         };
 
-        systemd.services.tunneler-capture = {
+        systemd.services.tunneler-capture = lib.recursiveUpdate common.supervised {
           description = "Tunneler capture: the packet filter rules of the client";
           # Rules without anybody who listens would only refuse connections.
           requires = [ "tunneler-client.socket" ];
@@ -147,30 +146,20 @@ in
             "network.target"
           ];
           partOf = [ "tunneler-client.socket" ];
-          # As long as the host is up, its rules are to be right.
-          unitConfig.StartLimitIntervalSec = 0;
           restartTriggers = [ "${common.configuration}" ];
-          stopIfChanged = false;
           # Nothing that the client itself sends is captured.
           environment.TUNNELER_CAPTURE_USER = common.user;
-          serviceConfig = common.hardening // {
-            Type = "notify";
-            NotifyAccess = "main";
+          serviceConfig = {
             ExecStart = "${cfg.package}/bin/tunneler capture run --config /etc/tunneler/client.yaml";
-            inherit (common.service.serviceConfig) ExecReload;
             # However it ended, SIGKILL included: nothing is captured any more.
             ExecStopPost = "${cfg.package}/bin/tunneler capture remove --quiet --after \${SERVICE_RESULT}";
             SyslogIdentifier = "tunneler-capture";
             User = "tunneler-capture";
             # Root's group may see which legacy tables exist (/proc/net/ip_tables_names).
             SupplementaryGroups = "root";
-            Restart = "on-failure";
+            # As long as the host is up, its rules are to be right.
             RestartSec = "500ms";
-            RestartPreventExitStatus = "2 3 4";
             TimeoutStartSec = "30s";
-            WatchdogSec = "15s";
-            TimeoutStopSec = "15s";
-            KillMode = "mixed";
             TasksMax = 16;
             # It is small, and the way of the host's traffic depends on it.
             OOMScoreAdjust = -500;

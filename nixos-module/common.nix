@@ -38,6 +38,31 @@ let
     "key.pem" = cfg.settings.tls.key_file;
     "ca.pem" = cfg.settings.tls.ca_file;
   };
+
+  # How systemd looks after a service, whatever it does.
+  supervised = {
+    # A limit of starts would count restarts by hand as well, and then fail the socket too.
+    unitConfig.StartLimitIntervalSec = 0;
+    stopIfChanged = false;
+    serviceConfig = hardening // {
+      Type = "notify";
+      NotifyAccess = "main";
+      # systemd before 253 looks for RELOADING=1 only when ExecReload= has ended: give it time to arrive.
+      ExecReload = [
+        "${pkgs.coreutils}/bin/kill -HUP $MAINPID"
+        "${pkgs.coreutils}/bin/sleep 0.1"
+      ];
+      Restart = "on-failure";
+      # The configuration or a certificate is at fault, and says so: starting again cannot help.
+      RestartPreventExitStatus = "2 3 4";
+      # A loop that has stood still for so long has lost its peers anyway (timeouts.silence, 15 s).
+      WatchdogSec = "15s";
+      # Counted anew with each EXTEND_TIMEOUT_USEC while connections finish (timeouts.drain).
+      TimeoutStopSec = "15s";
+      # SIGTERM asks the main process to drain, and nobody else.
+      KillMode = "mixed";
+    };
+  };
 in
 {
   inherit
@@ -45,6 +70,7 @@ in
     format
     hardening
     live
+    supervised
     user
     ;
 
@@ -141,41 +167,23 @@ in
   };
 
   # A service that carries connections.
-  service = {
-    # A limit of starts would count restarts by hand as well, and then fail the socket too.
-    unitConfig.StartLimitIntervalSec = 0;
+  service = lib.recursiveUpdate supervised {
+    partOf = [ "tunneler.target" ];
     # What a reload puts in force reloads, anything else restarts; never stop and start, which would take
     # the socket along and refuse connections meanwhile.
     reloadTriggers = [ "${configuration}" ];
     restartTriggers = [ (builtins.toJSON (removeAttrs cfg.settings live)) ];
-    stopIfChanged = false;
     environment = lib.optionalAttrs cfg.loadCredentials {
       TUNNELER_TLS_CERT_FILE = "%d/cert.pem";
       TUNNELER_TLS_KEY_FILE = "%d/key.pem";
       TUNNELER_TLS_CA_FILE = "%d/ca.pem";
     };
-    serviceConfig = hardening // {
-      Type = "notify";
-      NotifyAccess = "main";
-      # systemd before 253 looks for RELOADING=1 only when ExecReload= has ended: give it time to arrive.
-      ExecReload = [
-        "${pkgs.coreutils}/bin/kill -HUP $MAINPID"
-        "${pkgs.coreutils}/bin/sleep 0.1"
-      ];
+    serviceConfig = {
       User = user;
       LoadCredential = lib.optionals cfg.loadCredentials (
         lib.mapAttrsToList (name: path: "${name}:${path}") credentials
       );
-      Restart = "on-failure";
       RestartSec = "1s";
-      # The configuration or a certificate is at fault, and says so: starting again cannot help.
-      RestartPreventExitStatus = "2 3 4";
-      # A loop that has stood still for so long has lost its peers anyway (timeouts.silence, 15 s).
-      WatchdogSec = "15s";
-      # Counted anew with each EXTEND_TIMEOUT_USEC while connections finish (timeouts.drain).
-      TimeoutStopSec = "15s";
-      # SIGTERM asks the main process to drain, and nobody else.
-      KillMode = "mixed";
       # One for each connection (limits.max_connections, 10000), and some.
       LimitNOFILE = 65536;
       TasksMax = 64;

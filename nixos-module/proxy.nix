@@ -93,7 +93,6 @@ in
             "network.target"
             "nss-lookup.target"
           ];
-          partOf = [ "tunneler.target" ];
           wantedBy = [ "tunneler.target" ];
           serviceConfig = {
             ExecStart = "${cfg.package}/bin/tunneler-proxy --config /etc/tunneler/proxy.yaml";

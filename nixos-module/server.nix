@@ -44,7 +44,6 @@ let
         "${name}.socket"
         "network.target"
       ];
-      partOf = [ "tunneler.target" ];
       serviceConfig = {
         ExecStart = "${cfg.package}/bin/tunneler-server --config /etc/tunneler/server.yaml${arguments}";
         TimeoutStartSec = "30s";
