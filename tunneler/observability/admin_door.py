@@ -1,8 +1,8 @@
 """The admin port before anybody has knocked: what answers there is heavy, and waits for its first visitor.
 
 Most roles are never asked, and those that are can let the first one wait for half a second. The
-import happens in a thread, so that connections are carried meanwhile. An installation that lacks a part
-of it turns visitors away: what a role carries does not depend on it.
+import happens in a thread, so that connections are carried meanwhile. An installation in which a part
+of it is missing or damaged turns visitors away: what a role carries does not depend on it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from importlib import import_module
-from types import ModuleType, TracebackType
+from contextlib import AbstractAsyncContextManager, suppress
+from types import TracebackType
 from typing import Final
 
 from tunneler.observability.log import EventLog
@@ -21,8 +20,13 @@ PAUSE_SECONDS: Final = 1.0
 """After a visitor who could not be answered: reports of that are no flood."""
 MAX_TURNED_AWAY: Final = 128
 """Connections at once; more of them knock again."""
+DAMAGED: Final = (ImportError, SyntaxError, ValueError, EOFError, AttributeError, OSError)
+"""What importing files raises that are missing, cut, full of zeros, of different versions, or unreadable."""
 
 _log = EventLog("admin")
+
+Status = Callable[[], Mapping[str, object]]
+AdminPort = Callable[[Sequence[socket.socket], Status], AbstractAsyncContextManager[None]]
 
 
 class AdminDoor:
@@ -35,9 +39,7 @@ class AdminDoor:
 
     _task: asyncio.Task[None]
 
-    def __init__(
-        self, listening: Sequence[socket.socket], status: Callable[[], Mapping[str, object]]
-    ) -> None:
+    def __init__(self, listening: Sequence[socket.socket], status: Status) -> None:
         self._listening = listening
         self._status = status
         self._group = asyncio.TaskGroup()
@@ -56,22 +58,19 @@ class AdminDoor:
             sock.close()
 
     async def _serve(self) -> None:
-        admin = None
-        while admin is None:
-            await self._knock()
-            admin = await self._import()
-        async with admin.admin_port(self._listening, self._status):
+        admin_port = await self._import_for_a_visitor()
+        async with admin_port(self._listening, self._status):
             await asyncio.Event().wait()  # for its end
 
-    async def _import(self) -> ModuleType | None:
-        try:
-            return await asyncio.to_thread(import_module, "tunneler.observability.admin")
-        except ImportError as error:
-            _log.error("admin_missing", detail=str(error))
-            for sock in self._listening:
-                _turn_away(sock)
+    async def _import_for_a_visitor(self) -> AdminPort:
+        while True:
+            await self._knock()
+            try:
+                return await asyncio.to_thread(_import_admin_port)
+            except DAMAGED as error:
+                _log.error("admin_missing", detail=f"{type(error).__name__}: {error}")
+            self._turn_away()
             await asyncio.sleep(PAUSE_SECONDS)
-            return None
 
     async def _knock(self) -> None:
         """Wait for the first visitor, without letting him in."""
@@ -84,10 +83,16 @@ class AdminDoor:
             for sock in self._listening:
                 loop.remove_reader(sock.fileno())
 
+    def _turn_away(self) -> None:
+        """Close, unheard, the connections that wait."""
+        for sock in self._listening:
+            sock.setblocking(False)
+            with suppress(OSError):  # BlockingIOError: there are no more
+                for _ in range(MAX_TURNED_AWAY):
+                    sock.accept()[0].close()
 
-def _turn_away(sock: socket.socket) -> None:
-    """Close, unheard, the connections that wait at a listening socket."""
-    sock.setblocking(False)
-    with suppress(OSError):  # BlockingIOError: there are no more
-        for _ in range(MAX_TURNED_AWAY):
-            sock.accept()[0].close()
+
+def _import_admin_port() -> AdminPort:
+    from tunneler.observability.admin import admin_port
+
+    return admin_port

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import py_compile
+import re
+import shutil
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from tunneler import observability
 from tunneler.observability import admin_door
 from tunneler.observability.admin_door import AdminDoor
 
@@ -56,25 +61,86 @@ def test_nothing_is_imported_for_nobody_and_all_goes_on_meanwhile() -> None:
     )
 
 
+def remove(module: Path) -> None:
+    module.unlink()
+
+
+def fill(content: bytes) -> Callable[[Path], object]:
+    return lambda module: module.write_bytes(content)
+
+
+def make_unreadable(module: Path) -> None:
+    module.unlink()
+    module.symlink_to("/proc/self/mem")  # a regular file; reading its start is an I/O error
+
+
+def cut_bytecode(module: Path) -> None:
+    compiled = Path(py_compile.compile(str(module), doraise=True) or "")
+    compiled.write_bytes(compiled.read_bytes()[:20])
+
+
+ORIGINAL = Path(admin_door.__file__).with_name("admin.py")
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (remove, "ModuleNotFoundError: "),
+    "empty": (fill(b""), "ImportError: "),
+    "cut": (fill(b"async def admin_port("), "SyntaxError: "),
+    # Python 3.11 has one error for it, 3.12 the other.
+    "zeros": (fill(bytes(64)), "(ValueError|SyntaxError): .* null bytes"),
+    "versions": (fill(b"import asyncio\nasyncio.of_a_later_version"), "AttributeError: "),
+    "unreadable": (make_unreadable, "OSError: "),
+    "bytecode": (cut_bytecode, "EOFError: "),
+}
+"""Of a module, and what importing it raises then."""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that is imported for the first visitor: a copy, not imported so far."""
+    name = "tunneler.observability.admin"
+    import_module(name)
+    monkeypatch.setattr(observability, "__path__", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path_importer_cache", {})  # a directory's listing may be as old as its mtime
+    return Path(shutil.copy(ORIGINAL, tmp_path))
+
+
+def mend(module: Path) -> None:
+    module.unlink(missing_ok=True)
+    shutil.rmtree(module.parent / "__pycache__", ignore_errors=True)
+    shutil.copy(ORIGINAL, module)
+    sys.path_importer_cache.clear()
+
+
+async def visit(address: tuple[str, int]) -> bytes:
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_damaged_installation_turns_visitors_away_until_it_is_mended(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    damage: str, module: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(admin_door, "PAUSE_SECONDS", 0)
-    monkeypatch.setitem(sys.modules, "tunneler.observability.admin", None)  # as if it was not there
+    inflict, error = DAMAGES[damage]
+    inflict(module)
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
     async with asyncio.timeout(10), AdminDoor([listening], lambda: {"state": "ready"}):
         for visitor in (1, 2):
-            reader, writer = await asyncio.open_connection(*address)
-            with suppress(ConnectionResetError):
-                assert await reader.read() == b""
-            writer.close()
+            assert await visit(address) == b""
             assert [record.getMessage() for record in caplog.records] == ["admin_missing"] * visitor
-        monkeypatch.delitem(sys.modules, "tunneler.observability.admin")
-        reader, writer = await asyncio.open_connection(*address)
-        writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
-        writer.close()
+        mend(module)
+        answer = await visit(address)
+    # An empty file is a module like any other: Python does not read it again in this process.
+    assert answer[:15] == (b"" if damage == "empty" else b"HTTP/1.1 200 OK")
+    assert re.match(error, caplog.records[0].__dict__["fields"]["detail"])
 
 
 @pytest.mark.parametrize("turns", [0, 3])
