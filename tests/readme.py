@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 _FENCED = re.compile(r"^```(?:\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_HIDDEN = re.compile(r"^[ \t]*(?:```|~~~).*|(?<=\n\n)(?: {4}|\t).*", re.MULTILINE)
 _INDENTED = re.compile(r"(?<=\n\n)(?:    .+\n(?:\n(?=    ))?)+")
 
 
@@ -17,6 +18,12 @@ def examples(path: str) -> list[str]:
     fenced = _FENCED.findall(text)
     indented = [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in _INDENTED.findall(text)]
     return fenced + indented
+
+
+def hidden(path: str) -> list[str]:
+    """Lines where Markdown sees code and :func:`examples` does not: in a list, behind a tab, after ~~~."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return _HIDDEN.findall(_INDENTED.sub("", _FENCED.sub("", text)))
 
 
 def example(path: str, start: str) -> str:

@@ -9,13 +9,14 @@ import subprocess
 import pytest
 
 from bench import profile, run
-from tests.readme import ROOT, example, examples
+from tests.readme import ROOT, example, examples, hidden
 
 NAMESPACES = "tests/namespaces/test_readme.py"
 LAB = "tests/lab/test_readme.py"
 ROLL_OUT = "tests/ansible/test_readme.py"
 SYSTEMD = "tests/systemd/test_restarts.py"
 HERE = "tests/architecture/test_readmes.py"
+BENCH = "tests/unit/bench/test_readme.py"
 
 RUN_BY = {
     ("README.md", "scripts/demo"): NAMESPACES,
@@ -33,6 +34,7 @@ RUN_BY = {
     ("bench/README.md", "bench/setup"): HERE,
     ("bench/README.md", ".venv/bin/python -m bench.profile"): HERE,
     ("certs/README.md", "tunneler-gencerts"): NAMESPACES,
+    ("bench/README.md", ".venv/bin/python -m bench.framing"): BENCH,
     ("examples/grpc-js-proxy/README.md", "node proxy.js"): NAMESPACES,
     ("packaging/systemd/grpcio/README.md", "install"): SYSTEMD,
 }
@@ -40,11 +42,10 @@ RUN_BY = {
 NOT_RUN = {
     ("README.md", "┌─ network A"): "a picture",
     ("README.md", "nix flake lock"): "needs Nix with a network; docs/nix.md says what was evaluated instead",
-    ("bench/README.md", ".venv/bin/python -m bench.framing"): "half a minute of figures for people",
     (
         "fuzz/README.md",
         "python3 -m venv",
-    ): "fetches atheris, and searches for hours; tests/unit has the targets",
+    ): "fetches atheris, and searches for hours; tests/unit/fuzz makes the seeds, and looks for the targets",
 }
 
 
@@ -58,6 +59,7 @@ def readmes() -> list[str]:
 def test_every_example_is_known() -> None:
     known = RUN_BY.keys() | NOT_RUN.keys()
     for path in readmes():
+        assert hidden(path) == [], f"{path}: examples stand at the margin, indented by four or after ```"
         for block in examples(path):
             starts = [start for name, start in known if name == path and block.startswith(start)]
             assert len(starts) == 1, f"{path}: no test is known to run, or several do:\n{block}"
