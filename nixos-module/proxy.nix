@@ -70,6 +70,10 @@ in
             message = "services.tunneler.proxy.settings: a proxy without a route serves nothing; set managed_cidr or routes.";
           }
           {
+            assertion = (cfg.settings.admin.listen or "") == "";
+            message = "services.tunneler.proxy.settings.admin.listen has no effect, as systemd opens that port: set adminStream.";
+          }
+          {
             assertion = cfg.openFirewall -> !lib.hasPrefix "127." cfg.adminStream;
             message = "services.tunneler.proxy.openFirewall has nothing to open: adminStream is a loopback address.";
           }

@@ -167,6 +167,11 @@ def test_what_reloads_is_what_the_program_reloads() -> None:
             "serves nothing",
         ),
         (Role.PROXY, "{ services.tunneler.proxy.openFirewall = true; }", "nothing to open"),
+        (
+            Role.PROXY,
+            '{ services.tunneler.proxy.settings.admin.listen = "127.0.0.1:9100"; }',
+            "set adminStream",
+        ),
         (Role.CLIENT, "{ services.tunneler.client.openFirewall = true; }", "is for a gateway"),
         (Role.SERVER, "{ services.tunneler.server.instances = [ 8081 ]; }", "has port 8081"),
         (Role.SERVER, '{ services.tunneler.server.settings.transport = "grpcio"; }', "use native"),
