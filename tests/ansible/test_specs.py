@@ -16,6 +16,7 @@ from tunneler.config.schema import schema_text
 
 ANSIBLE = Path(__file__).parents[2] / "ansible"
 ROLES = sorted(path.name for path in (ANSIBLE / "roles").iterdir())
+MODULES = {path.stem for path in (ANSIBLE / "plugins/modules").iterdir()}
 TYPES = {"string": "str", "integer": "int", "boolean": "bool", "number": "float", "array": "list"}
 
 Node = dict[str, Any]
@@ -98,7 +99,11 @@ def test_every_variable_is_in_the_readme_and_no_other(role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_no_variable_is_used_that_nobody_specified(role: str) -> None:
     """Of the kinds pki_… and tunneler_…, which the tasks use by name."""
-    specified = {key for name in ROLES for key in options(name)} | {"tunneler_back_to", "tunneler_roles"}
+    specified = {key for name in ROLES for key in options(name)} | {
+        "tunneler_before",
+        "tunneler_roles",
+        *MODULES,
+    }
     used: set[str] = set()
     for path in (ANSIBLE / "roles" / role).rglob("*.yml"):
         if path.parent.name in ("tasks", "vars", "defaults", "handlers"):

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CODE = ("tunneler", "testbed", "bench", "fuzz", "tests")
+CODE = ("tunneler", "testbed", "bench", "fuzz", "ansible", "tests")
 """Directories that hold Python of ours."""
 
 
