@@ -6,14 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from testbed import standard_topology
-from testbed.processes import execute
-from tests.ansible.control import NEW, OLD, Control
-from tests.lab import access, program
-from tests.lab.nspawn import NspawnBed
-from tests.lab.rollout import serve_page
-
-BUNDLE_TIMEOUT = 300.0
+from tests.ansible.control import NEW, OLD, Control, bare_hosts, make_bundle
 
 
 @pytest.fixture(scope="session")
@@ -21,14 +14,6 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
     """Bare hosts, and bundles of two versions."""
     bundles = tmp_path_factory.mktemp("bundles")
     for version in (OLD, NEW):
-        bundle = str(bundles / f"{version}.pex")
-        execute((str(program.ROOT / "scripts/bundle"), bundle, version), timeout=BUNDLE_TIMEOUT)
-    with NspawnBed(bare=True) as bed:
-        bed.up(standard_topology())
-        serve_page(bed)
-        inventory = access.give(bed, bed.name, tmp_path_factory.mktemp("access"))
-        control = Control(bed, inventory, bundles)
-        try:
-            yield control
-        finally:
-            control.hang_up()
+        make_bundle(bundles, version)
+    with bare_hosts(tmp_path_factory.mktemp("access"), bundles) as control:
+        yield control

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from testbed import standard_topology
 from testbed.processes import execute
 from testbed.suite import PROGRAMS
-from tests.lab import program
+from tests.lab import access, program
 from tests.lab.nspawn import NspawnBed
-from tests.lab.rollout import run
+from tests.lab.rollout import run, serve_page
 
 ANSIBLE = program.ROOT / "ansible"
 PLAYBOOK_TIMEOUT = 600.0
 """Seconds; from bare hosts it takes one to two minutes, mostly ssh and Python on both sides."""
+BUNDLE_TIMEOUT = 300.0
 OLD, NEW, BROKEN = "0.1.0", "0.1.1", "0.1.2"
 """Versions: the first two have a bundle."""
 HOSTS = ("server", "proxy", "client")
@@ -57,6 +61,8 @@ class Control:
     bed: NspawnBed
     inventory: Path
     bundles: Path
+    collections: Path | None = None
+    """Where the collection is installed; the checkout's own playbooks if it is not."""
 
     def play(self, playbook: str, *arguments: str, version: str = OLD) -> Outcome:
         """Run a playbook to its end, whatever that is."""
@@ -67,8 +73,12 @@ class Control:
             f"tunneler_bundle={self.bundles}/{version}.pex",
         )
         command = (str(PROGRAMS / "ansible-playbook"), "-i", str(self.inventory), *variables, *arguments)
+        directory, name, environment = ANSIBLE, f"playbooks/{playbook}.yml", {}
+        if self.collections is not None:
+            directory, name = self.inventory.parent, f"tunneler.tunneler.{playbook}"
+            environment = {"ANSIBLE_COLLECTIONS_PATH": str(self.collections)}
         done = execute(
-            ("env", f"--chdir={ANSIBLE}", *command, f"playbooks/{playbook}.yml"),
+            ("env", f"--chdir={directory}", *command, name),
             timeout=PLAYBOOK_TIMEOUT,
             check=False,
             env={
@@ -76,6 +86,7 @@ class Control:
                 "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.connections),
                 "PATH": os.environ["PATH"],
                 "HOME": os.environ["HOME"],
+                **environment,
             },
         )
         return Outcome(done.returncode, done.stdout + done.stderr)
@@ -113,3 +124,23 @@ class Control:
     def pid(self, host: str, unit: str = "") -> int:
         """Of the main process of a host's service."""
         return int(self.run(host, f"systemctl show --value -p MainPID {unit or f'tunneler-{host}'}.service"))
+
+
+@contextmanager
+def bare_hosts(directory: Path, bundles: Path, collections: Path | None = None) -> Iterator[Control]:
+    """The view of bare hosts, of which the target serves a page; ``directory`` is for the way to them."""
+    with NspawnBed(bare=True) as bed:
+        bed.up(standard_topology())
+        serve_page(bed)
+        control = Control(bed, access.give(bed, bed.name, directory), bundles, collections)
+        try:
+            yield control
+        finally:
+            control.hang_up()
+
+
+def make_bundle(directory: Path, version: str) -> Path:
+    """A bundle of the checkout under some version."""
+    bundle = directory / f"{version}.pex"
+    execute((str(program.ROOT / "scripts/bundle"), str(bundle), version), timeout=BUNDLE_TIMEOUT)
+    return bundle
