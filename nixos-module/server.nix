@@ -19,6 +19,8 @@ let
     ""
     "*"
   ];
+  # ListenStream= of systemd.socket(5) for a port at that address.
+  streamOf = port: if everywhere then port else "${lib.head listen}:${port}";
 
   mkSocket =
     description: stream:
@@ -66,8 +68,8 @@ in
       default = [ ];
       example = [ 8082 ];
       description = ''
-        Ports of more servers on this host, `tunneler-server@PORT`: one process uses one processor core.
-        Clients and proxies list them all in `server_addr`.
+        Ports of more servers on this host, `tunneler-server@PORT`, at the address of `settings.listen_addr`:
+        one process uses one processor core. Clients and proxies list them all in `server_addr`.
       '';
     };
 
@@ -97,6 +99,10 @@ in
             message = "services.tunneler.server.instances has port ${toString port}, which is that of settings.listen_addr.";
           }
           {
+            assertion = cfg.instances == [ ] || (cfg.settings.admin.listen or "") == "";
+            message = "services.tunneler.server.instances and settings.admin.listen do not go together: no two servers have the one admin port.";
+          }
+          {
             assertion = cfg.settings.transport or "native" == "native";
             message = "services.tunneler.server.settings.transport: sockets of systemd need more units with grpcio, which this module does not have; use native. Peers need not use the same.";
           }
@@ -105,14 +111,14 @@ in
         networking.firewall.allowedTCPPorts = lib.mkIf cfg.openFirewall ([ port ] ++ cfg.instances);
 
         systemd.sockets.tunneler-server = mkSocket "Tunneler server: where links arrive" (
-          if everywhere then toString port else cfg.settings.listen_addr
+          streamOf (toString port)
         );
         systemd.services.tunneler-server =
           mkService "tunneler-server" "Tunneler server: relays connections between clients and proxies" "";
       }
       (lib.mkIf (cfg.instances != [ ]) {
         systemd.sockets."tunneler-server@" =
-          removeAttrs (mkSocket "Tunneler server %i: where links arrive" "%i") [ "wantedBy" ];
+          removeAttrs (mkSocket "Tunneler server %i: where links arrive" (streamOf "%i")) [ "wantedBy" ];
         systemd.services."tunneler-server@" =
           mkService "tunneler-server@%i" "Tunneler server %i: relays connections between clients and proxies"
             " --listen :%i";

@@ -158,6 +158,17 @@ def test_what_reloads_is_what_the_program_reloads() -> None:
     assert LIVE - set(live) == {key for key in LIVE if key.startswith(("tls.", "capture."))}
 
 
+def test_more_servers_listen_at_the_address_of_the_first() -> None:
+    sockets = units(look(FULL[Role.SERVER]))
+    streams = {
+        name: parse(text)["Socket.ListenStream"] for name, text in sockets.items() if ".socket" in name
+    }
+    assert streams == {
+        "tunneler-server.socket": ["203.0.113.7:443"],
+        "tunneler-server@.socket": ["203.0.113.7:%i"],
+    }
+
+
 @pytest.mark.parametrize(
     ("role", "change", "words"),
     [
@@ -174,6 +185,11 @@ def test_what_reloads_is_what_the_program_reloads() -> None:
         ),
         (Role.CLIENT, "{ services.tunneler.client.openFirewall = true; }", "is for a gateway"),
         (Role.SERVER, "{ services.tunneler.server.instances = [ 8081 ]; }", "has port 8081"),
+        (
+            Role.SERVER,
+            '{ services.tunneler.server = { instances = [ 8082 ]; settings.admin.listen = "[::1]:9100"; }; }',
+            "no two servers have the one admin port",
+        ),
         (Role.SERVER, '{ services.tunneler.server.settings.transport = "grpcio"; }', "use native"),
     ],
 )
