@@ -98,7 +98,7 @@ def wait_until_read() -> None:
 
 
 def _unread(sock: socket.socket) -> int:
-    """What of a datagram socket's has not been read: SIOCOUTQ, for which unix(7) counts memory."""
+    """Memory of what was sent and nobody has read: SIOCOUTQ (unix_outq_len in net/unix/af_unix.c)."""
     (size,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0\0\0\0"))
     return int(size)
 
