@@ -12,6 +12,8 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.lab.beds import BEDS
+from tests.lab.kept import KeptBed
 from tests.leftovers import Leftovers
 
 settings.register_profile("dev", max_examples=100, deadline=None)
@@ -32,6 +34,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--forbid-skips", action="store_true", help="a skipped test has failed: its tool is missing"
     )
+    parser.addoption("--bed", choices=BEDS, default="nspawn", help="what services and playbooks run on")
+
+
+@pytest.fixture(scope="session")
+def make_bed(pytestconfig: pytest.Config) -> type[KeptBed]:
+    """What the hosts are made of, where that is left to whoever runs the tests."""
+    return BEDS[pytestconfig.getoption("--bed")]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.ansible.control import NEW, OLD, Control, bare_hosts, make_bundle
+from tests.lab.kept import KeptBed
 
 
 @pytest.fixture(scope="session")
-def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
+def control(make_bed: type[KeptBed], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
     """Bare hosts, and bundles of two versions."""
     bundles = tmp_path_factory.mktemp("bundles")
     for version in (OLD, NEW):
         make_bundle(bundles, version)
-    with bare_hosts(tmp_path_factory.mktemp("access"), bundles) as control:
+    with bare_hosts(make_bed(bare=True), tmp_path_factory.mktemp("access"), bundles) as control:
         yield control

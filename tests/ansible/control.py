@@ -13,7 +13,7 @@ from testbed import standard_topology
 from testbed.processes import execute
 from testbed.suite import PROGRAMS
 from tests.lab import access, program
-from tests.lab.nspawn import NspawnBed
+from tests.lab.kept import KeptBed
 from tests.lab.rollout import run, serve_page
 
 ANSIBLE = program.ROOT / "ansible"
@@ -58,7 +58,7 @@ class Outcome:
 class Control:
     """Runs playbooks against the lab."""
 
-    bed: NspawnBed
+    bed: KeptBed
     inventory: Path
     bundles: Path
     collections: Path | None = None
@@ -79,7 +79,7 @@ class Control:
             environment = {"ANSIBLE_COLLECTIONS_PATH": str(self.collections)}
         done = execute(
             ("env", f"--chdir={directory}", *command, name),
-            timeout=PLAYBOOK_TIMEOUT,
+            timeout=PLAYBOOK_TIMEOUT * self.bed.time_scale,
             check=False,
             env={
                 "ANSIBLE_NOCOLOR": "1",
@@ -127,9 +127,11 @@ class Control:
 
 
 @contextmanager
-def bare_hosts(directory: Path, bundles: Path, collections: Path | None = None) -> Iterator[Control]:
+def bare_hosts(
+    bed: KeptBed, directory: Path, bundles: Path, collections: Path | None = None
+) -> Iterator[Control]:
     """The view of bare hosts, of which the target serves a page; ``directory`` is for the way to them."""
-    with NspawnBed(bare=True) as bed:
+    with bed:
         bed.up(standard_topology())
         serve_page(bed)
         control = Control(bed, access.give(bed, bed.name, directory), bundles, collections)

@@ -19,6 +19,7 @@ import tunneler
 from testbed.processes import execute, wait_until
 from testbed.suite import PORT, PROGRAMS
 from tests.ansible.control import HOSTS, Control, Outcome, bare_hosts, make_bundle
+from tests.lab.kept import KeptBed
 from tests.lab.rollout import PAGE, fetch
 from tests.readme import ROOT
 
@@ -35,7 +36,7 @@ LINK_DEADLINE = 30.0
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
+def bare(make_bed: type[KeptBed], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
     """Bare hosts; and the collection, installed as its README says."""
     readme = (ROOT / "ansible/README.md").read_text(encoding="utf-8")
     (command,) = re.findall("`(ansible-galaxy .*?)`", readme)
@@ -47,7 +48,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
     }
     execute(("env", f"--chdir={ROOT}", "bash", "-c", command), timeout=LONG, env=environment)
     with bare_hosts(
-        tmp_path_factory.mktemp("access"), tmp_path_factory.mktemp("none"), collections
+        make_bed(bare=True), tmp_path_factory.mktemp("access"), tmp_path_factory.mktemp("none"), collections
     ) as control:
         yield control
 

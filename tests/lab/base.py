@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.lab import cache
@@ -91,18 +92,24 @@ def sources() -> list[str]:
 def _make(target: Path) -> None:
     shares = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in UNWANTED]
     hooks = [f'--customize-hook=chroot "$1" {command}' for command in _finishing()]
-    # In namespaces of its own: whatever ends it, its mounts and its processes end too.
-    alone = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-    command = ("mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}")
-    apt = [f"--aptopt={setting}" for setting in ('APT::Sandbox::User "root"', *_network_settings())]
-    run(
-        [*alone, *command, *shares, *apt, *hooks, codename(), str(target), "-"],
-        input="\n".join(sources()) + "\n",
-    )
+    bootstrap(target, PACKAGES, "--variant=minbase", *shares, *hooks)
     # An empty one is filled at the first boot (machine-id(5)); names and resolvers are the bed's to give.
     (target / "etc/machine-id").write_text("")
     for name in ("etc/hostname", "etc/resolv.conf", "etc/apt/sources.list"):
         (target / name).unlink(missing_ok=True)
+
+
+def bootstrap(target: Path, packages: Iterable[str], *options: str) -> None:
+    """Run mmdebstrap(1) for this machine's release, from its sources.
+
+    Raises:
+        MakingFailed: mmdebstrap or apt(8) failed.
+    """
+    # In namespaces of its own: whatever ends it, its mounts and its processes end too.
+    alone = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+    apt = [f"--aptopt={setting}" for setting in ('APT::Sandbox::User "root"', *_network_settings())]
+    command = ("mmdebstrap", "--mode=root", f"--include={','.join(packages)}", *options, *apt)
+    run([*alone, *command, codename(), str(target), "-"], input="\n".join(sources()) + "\n")
 
 
 def _finishing() -> tuple[str, ...]:

@@ -10,19 +10,19 @@ import sys
 from typing import NoReturn
 
 from testbed.topology import standard_topology
+from tests.lab import beds
 from tests.lab.bed import BedError
-from tests.lab.nspawn import NspawnBed
 
 
 def main() -> NoReturn:
-    """Become nc(1), in the network namespace of the host."""
+    """Become nc(1), where it reaches the host."""
     name, _, lab = sys.argv[1].partition(".")
     try:
-        bed = NspawnBed.found(standard_topology(), lab)
+        bed = beds.found(standard_topology(), lab)
         if bed is None:
             raise BedError(f"{lab} is not up")
-        command = bed.network_command(name, "nc", "-N", "127.0.0.1", sys.argv[2])
-    except (BedError, LookupError) as error:
+        command = bed.connection(name, int(sys.argv[2]))
+    except (BedError, LookupError, ValueError) as error:
         sys.exit(f"lab: {error}")
     os.execvp(command[0], command)  # noqa: S606 # ssh ends what it started, by its pid
 

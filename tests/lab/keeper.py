@@ -10,10 +10,10 @@ Hence:
 Its standard input is its owner: the first line says what to build, a second one, ``keep``, that the lab
 shall stay; without that, end of file ends it. Later orders come by a FIFO, ``/run/lab/orders``, a line
 each: ``start HOST`` boots one that is off, ``renew HOST`` gives one an empty disk when it boots next.
-``/run/lab/state.json`` says how the hosts are.
+``/run/lab/state.json`` says how the hosts are, ``/run/lab/kind`` of which kind they are.
 
-A host that reboots, or whose first process is killed, boots again, with a network namespace as fresh as a
-machine's. One that powers off stays off.
+A host that reboots, or whose first process is killed, boots again, with a network as fresh as a machine's.
+One that powers off stays off.
 """
 
 from __future__ import annotations
@@ -23,24 +23,17 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from tests.lab import cache, cgroups
+from tests.lab.machines import CGROUPS, PLACE, SWITCH, Container, Machine, Spec, execute
+from tests.lab.virtual import KEY, MANAGEMENT, VirtualMachine
 
-PLACE = Path("/run/lab")
-CGROUPS = Path("/sys/fs/cgroup")
-SWITCH = "switch"
-COMMAND_TIMEOUT = 20.0
-REBOOT = 133
-"""Exit status of systemd-nspawn when the host asked for a reboot (src/nspawn/nspawn.c)."""
-
-CAPABILITIES = "CAP_NET_ADMIN,CAP_NET_RAW,CAP_BPF,CAP_PERFMON"
-"""Beyond systemd-nspawn's own: packet filters, and what IPAddressDeny= and its like are made of."""
+KINDS: dict[str, type[Machine]] = {"container": Container, "virtual machine": VirtualMachine}
 
 
 def enter(group: str) -> NoReturn:
@@ -51,140 +44,14 @@ def enter(group: str) -> NoReturn:
     os.execvp("unshare", ("unshare", *alone, *inside))  # noqa: S606 # the pid stays the same
 
 
-class Machine:
-    """One host: its disk, its cables, and the systemd-nspawn that runs it."""
-
-    def __init__(self, spec: dict[str, Any], lowers: list[str], group: Path) -> None:
-        self.name: str = spec["name"]
-        self._spec = spec
-        self._lowers = lowers
-        self._group = group / self.name
-        self.place = PLACE / self.name
-        self.place.mkdir()
-        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.notify.bind(os.fspath(self.place / "notify"))
-        self._nspawn: subprocess.Popen[bytes] | None = None
-        self.boot = 0
-        self.leader = 0
-        self.state = "off"
-        self.renew = False
-        self._console = (self.place / "console.log").open("ab")
-        self._make_disk()
-
-    def start(self) -> None:
-        """Boot, with cables as new."""
-        if self.renew:
-            _run("umount", self.place / "root")
-            _run("rm", "-rf", self.place / "upper", self.place / "work")
-            self._make_disk()
-            self.renew = False
-        self._make_cables()
-        self._group.mkdir(exist_ok=True)
-        self.boot += 1
-        self.leader = 0
-        self.state = "booting"
-        self._nspawn = subprocess.Popen(
-            ("sh", "-c", 'echo $$ >"$0" && exec "$@"', self._group / "cgroup.procs", *self._command()),
-            stdin=subprocess.DEVNULL,
-            stdout=self._console,
-            stderr=self._console,
-            env=self._environment(),
-        )
-
-    @property
-    def pid(self) -> int:
-        """Of its systemd-nspawn; 0 if it is off."""
-        return self._nspawn.pid if self._nspawn else 0
-
-    def ended(self, status: int) -> None:
-        """Its systemd-nspawn has ended, and has been waited for."""
-        if self._nspawn:
-            self._nspawn.returncode = status
-        self._nspawn = None
-        if status == 0:
-            self.state = "off"
-        elif self.leader or status == REBOOT:
-            self.start()
-        else:
-            self.state = "failed"
-
-    def heard(self) -> None:
-        """Take what systemd-nspawn says (sd_notify(3)): first of all, which process is the host's first."""
-        for line in self.notify.recv(4096).decode(errors="replace").splitlines():
-            key, _, value = line.partition("=")
-            if key == "X_NSPAWN_LEADER_PID":
-                self.leader = int(value)
-                self.state = "running"
-
-    def _make_disk(self) -> None:
-        for name in ("upper", "work", "root"):
-            (self.place / name).mkdir(mode=0o755, exist_ok=True)
-        for path, content in self._spec["files"].items():
-            file = self.place / "upper" / path.lstrip("/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(content, encoding="utf-8")
-        layers = f"lowerdir={':'.join(self._lowers)},upperdir={self.place}/upper,workdir={self.place}/work"
-        _run("mount", "-t", "overlay", "overlay", "-o", layers, self.place / "root")
-
-    def _make_cables(self) -> None:
-        if (Path("/run/netns") / self.name).exists():
-            for cable in self._spec["cables"]:
-                # At once; with the namespace alone they would go too, but some time later.
-                subprocess.run(
-                    ("ip", "-n", SWITCH, "link", "del", cable["port"]), capture_output=True, check=False
-                )
-            _run("ip", "netns", "delete", self.name)
-        _run("ip", "netns", "add", self.name)
-        _run("ip", "netns", "exec", self.name, "sysctl", "-q", "-w", *self._spec["sysctl"])
-        for cable in self._spec["cables"]:
-            port, net = cable["port"], cable["net"]
-            there = ("peer", "name", net, "address", cable["mac"], "netns", self.name)
-            _run("ip", "-n", SWITCH, "link", "add", port, "type", "veth", *there)
-            _run("ip", "-n", SWITCH, "link", "set", port, "master", net, "up")
-        _run("ip", "-n", self.name, "-batch", "-", input="\n".join(self._spec["ip"]) + "\n")
-
-    def _command(self) -> tuple[str | Path, ...]:
-        return (
-            *(
-                "systemd-nspawn",
-                "--quiet",
-                "--boot",
-                "--directory",
-                self.place / "root",
-                "--machine",
-                self.name,
-            ),
-            *(
-                "--register=no",
-                "--keep-unit",
-                "--notify-ready=yes",
-                "--link-journal=no",
-                "--console=read-only",
-            ),
-            *("--resolv-conf=off", "--timezone=off", f"--network-namespace-path=/run/netns/{self.name}"),
-            *(f"--capability={CAPABILITIES}", "--system-call-filter=bpf"),
-            "systemd.unified_cgroup_hierarchy=1",
-        )
-
-    def _environment(self) -> dict[str, str]:
-        return {
-            "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
-            "NOTIFY_SOCKET": os.fspath(self.place / "notify"),
-            "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
-            "SYSTEMD_NSPAWN_LOCK": "0",
-            "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
-        }
-
-
 class Keeper:
     """The loop that all of it happens in."""
 
-    def __init__(self, spec: dict[str, Any], group: str) -> None:
-        self._held = [cache.hold(Path(lower)) for lower in spec["lowers"]]
-        _make_place(spec["nets"])
-        self._machines = {
-            host["name"]: Machine(host, spec["lowers"], CGROUPS / group) for host in spec["hosts"]
-        }
+    def __init__(self, spec: Spec, group: str) -> None:
+        self._held = [cache.hold(Path(tree)) for tree in spec["trees"]]
+        _make_place(spec)
+        kind = KINDS[spec["kind"]]
+        self._machines = {host["name"]: kind(host, spec, CGROUPS / group) for host in spec["hosts"]}
         self._selector = selectors.DefaultSelector()
         self._orders = os.open(PLACE / "orders", os.O_RDWR | os.O_NONBLOCK)
         self._listen()
@@ -208,7 +75,8 @@ class Keeper:
         self._selector.register(child, selectors.EVENT_READ, partial(self._reap, child))
         self._sockets = (child, children)
         for machine in self._machines.values():
-            self._selector.register(machine.notify, selectors.EVENT_READ, machine.heard)
+            for descriptor, react in machine.ears():
+                self._selector.register(descriptor, selectors.EVENT_READ, react)
         self._selector.register(self._orders, selectors.EVENT_READ, self._obey)
         self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ, self._hear_owner)
 
@@ -222,8 +90,7 @@ class Keeper:
             if pid == 0:
                 return
             for machine in self._machines.values():
-                if machine.pid == pid:
-                    machine.ended(os.waitstatus_to_exitcode(status))
+                machine.reaped(pid, os.waitstatus_to_exitcode(status))
 
     def _obey(self) -> None:
         for line in os.read(self._orders, 4096).decode(errors="replace").splitlines():
@@ -250,28 +117,30 @@ class Keeper:
         fresh.replace(PLACE / "state.json")
 
 
-def _make_place(nets: list[str]) -> None:
+def _make_place(spec: Spec) -> None:
     """The private /run, a hierarchy of cgroups that systemd-nspawn likes, and the switch."""
-    _run("mount", "-t", "tmpfs", "-o", "mode=755", "tunneler-lab", "/run")
+    execute("mount", "-t", "tmpfs", "-o", "mode=755", "tunneler-lab", "/run")
     PLACE.mkdir()
+    (PLACE / "kind").write_text(spec["kind"], encoding="ascii")
     os.mkfifo(PLACE / "orders")
     # Over whatever mixture this machine has.
-    _run("umount", "--recursive", CGROUPS)
-    _run("mount", "-t", "cgroup2", "cgroup2", CGROUPS)
-    _run("ip", "netns", "add", SWITCH)
+    execute("umount", "--recursive", CGROUPS)
+    execute("mount", "-t", "cgroup2", "cgroup2", CGROUPS)
+    execute("ip", "netns", "add", SWITCH)
     # Bridges that pass on everything at once, and take no part themselves.
-    _run("ip", "netns", "exec", SWITCH, "sysctl", "-q", "-w", "net.ipv6.conf.default.disable_ipv6=1")
-    for net in nets:
-        _run("ip", "-n", SWITCH, "link", "add", net, "type", "bridge", "forward_delay", "0")
-        _run("ip", "-n", SWITCH, "link", "set", net, "up")
+    execute("ip", "netns", "exec", SWITCH, "sysctl", "-q", "-w", "net.ipv6.conf.default.disable_ipv6=1")
+    for net in spec["nets"]:
+        _make_bridge(net)
+    if management := spec.get(MANAGEMENT):
+        _make_bridge(MANAGEMENT)
+        execute("ip", "-n", SWITCH, "addr", "add", management["address"], "dev", MANAGEMENT)
+        KEY.touch(mode=0o600)
+        KEY.write_text(management["key"], encoding="ascii")
 
 
-def _run(*argv: str | Path, input: str | None = None) -> None:
-    done = subprocess.run(
-        argv, input=input, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(map(str, argv))}: {done.stderr.strip() or done.returncode}")
+def _make_bridge(net: str) -> None:
+    execute("ip", "-n", SWITCH, "link", "add", net, "type", "bridge", "forward_delay", "0")
+    execute("ip", "-n", SWITCH, "link", "set", net, "up")
 
 
 def main() -> None:

@@ -147,6 +147,10 @@ def run(bed: Bed, name: str, script: str) -> str:
 
 
 def fetch(bed: Bed, url: str = f"http://{TARGET}/", timeout: float = 5.0) -> str:
-    """What a program of an ordinary user on the client gets from a URL; empty if nothing."""
-    curl = f"runuser -u nobody -- curl --silent --show-error --max-time {timeout:g} {url}"
+    """What a program of an ordinary user on the client gets from a URL; empty if nothing.
+
+    ``timeout`` is in seconds of a quick machine.
+    """
+    patience = timeout * bed.time_scale
+    curl = f"runuser -u nobody -- curl --silent --show-error --max-time {patience:g} {url}"
     return str(bed.host("client").run(curl).stdout)

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from testbed import standard_topology
-from tests.lab.nspawn import NspawnBed
+from tests.lab.kept import KeptBed
 from tests.lab.rollout import PAGE, Rollout
 from tests.systemd.services import DOWNLOAD, Site
 
@@ -28,9 +28,9 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def whole(make_bed: type[KeptBed], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The services, working. Tests take ``site``."""
-    with NspawnBed() as bed:
+    with make_bed() as bed:
         bed.up(standard_topology())
         rollout = Rollout(bed, tmp_path_factory.mktemp("authority") / "certs")
         rollout.everything()
