@@ -237,6 +237,14 @@ class Site:
         done = self.bed.host("client").run(curl)
         return int(done.rc), float(done.stdout or "nan")
 
+    def wait_uncaptured(self) -> None:
+        """Wait until a connection to the target is not captured, and so arrives nowhere.
+
+        Perhaps not at once: to the kernel, a connection from the port of one that was reset in the last ten
+        seconds (net.netfilter.nf_conntrack_tcp_timeout_close) is that one, and goes where it went.
+        """
+        self.capture.wait_for(lambda: self.fetch(timeout=1) == "", "connections are not captured any more")
+
     def download(self, name: str = "big", *, rate: str = "2m") -> Transfer:
         """Start a download of ``name`` at a rate (:func:`serve_page`): of eight seconds, by default.
 

@@ -138,9 +138,7 @@ def test_a_reload_follows_the_configuration(changed: Site) -> None:
     assert changed.capture.state == "active"
     assert changed.capture.pid == pid
     assert TARGET in changed.run("client", "nft list ruleset; iptables-legacy-save -t nat")
-    # Not at once, perhaps: to the kernel, a connection from the port of one that was reset in the last ten
-    # seconds (net.netfilter.nf_conntrack_tcp_timeout_close) is that one, and goes where it went.
-    wait_until(lambda: _passes(changed), DEADLINE, "connections to it are not captured")
+    changed.wait_uncaptured()
 
 
 def _kill_for_good(site: Site) -> None:
