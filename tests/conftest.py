@@ -43,6 +43,14 @@ def make_bed(pytestconfig: pytest.Config) -> type[KeptBed]:
     return BEDS[pytestconfig.getoption("--bed")]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give tests the time that the hosts take on which they run."""
+    scale = BEDS[config.getoption("--bed")].time_scale
+    for item in items:
+        if scale > 1 and (marker := item.get_closest_marker("timeout")):
+            item.add_marker(pytest.mark.timeout(marker.args[0] * scale), append=False)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

@@ -232,10 +232,15 @@ class Site:
 
     def connect(self, address: str = TARGET, port: int = 80, timeout: float = 5.0) -> tuple[int, float]:
         """curl's exit status and the seconds until then; 7 is refused, 28 took longer than ``timeout``."""
+        limit = f"--max-time {timeout * self.bed.time_scale:g}"
         url = f"http://{address}:{port}/"
-        curl = f"runuser -u nobody -- curl -sS --max-time {timeout:g} -o /dev/null -w '%{{time_total}}' {url}"
+        curl = f"runuser -u nobody -- curl -sS {limit} -o /dev/null -w '%{{time_total}}' {url}"
         done = self.bed.host("client").run(curl)
         return int(done.rc), float(done.stdout or "nan")
+
+    def wait(self, condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:
+        """Wait until something is so; TimeoutError: not in time."""
+        wait_until(condition, deadline * self.bed.time_scale, what)
 
     def wait_uncaptured(self) -> None:
         """Wait until a connection to the target is not captured, and so arrives nowhere.
@@ -243,7 +248,7 @@ class Site:
         Perhaps not at once: to the kernel, a connection from the port of one that was reset in the last ten
         seconds (net.netfilter.nf_conntrack_tcp_timeout_close) is that one, and goes where it went.
         """
-        self.capture.wait_for(lambda: self.fetch(timeout=1) == "", "connections are not captured any more")
+        self.wait(lambda: self.fetch(timeout=1) == "", "connections are not captured any more")
 
     def download(self, name: str = "big", *, rate: str = "2m") -> Transfer:
         """Start a download of ``name`` at a rate (:func:`serve_page`): of eight seconds, by default.

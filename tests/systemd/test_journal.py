@@ -6,9 +6,8 @@ import re
 
 import pytest
 
-from testbed.processes import wait_until
 from tests.lab.rollout import PAGE
-from tests.systemd.services import DEADLINE, Site
+from tests.systemd.services import Site
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -34,7 +33,7 @@ def test_other_connections_are_left_out(site: Site) -> None:
     journal = site.journal("server")
     site.fetch()
     site.fetch()
-    wait_until(lambda: len(journal.events("connection_closed")) == 2, DEADLINE, "both are closed")
+    site.wait(lambda: len(journal.events("connection_closed")) == 2, "both are closed")
     one, other = (entry["TUNNELER_CONNECTION"] for entry in journal.events("connection_closed"))
     assert one != other
     assert other not in site.run("server", f"journalctl --quiet --output=cat TUNNELER_CONNECTION={one}")

@@ -7,9 +7,8 @@ from functools import partial
 
 import pytest
 
-from testbed.processes import wait_until
 from tests.lab.rollout import PAGE
-from tests.systemd.services import DEADLINE, ROLES, Site, rules
+from tests.systemd.services import ROLES, Site, rules
 from tunneler.addresses import Role
 
 pytestmark = pytest.mark.timeout(120)
@@ -72,7 +71,7 @@ def test_one_target_stops_and_starts_everything(changed: Site) -> None:
         changed.run(role, "systemctl stop tunneler.target")
     for role in ROLES:
         active = partial(changed.run, role, "systemctl list-units --no-legend --plain 'tunneler*'")
-        wait_until(partial(_silent, active), DEADLINE, f"nothing of tunneler is active on the {role}")
+        changed.wait(partial(_silent, active), f"nothing of tunneler is active on the {role}")
     assert rules(changed) == ""
     for role in ROLES:
         changed.run(role, "systemctl --no-block start tunneler.target")

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed.processes import wait_until
 from testbed.suite import TARGET
 from tests.lab.rollout import PAGE
-from tests.systemd.services import DEADLINE, ROLES, Site
+from tests.systemd.services import ROLES, Site
 from tunneler.addresses import Role
 
 pytestmark = pytest.mark.timeout(120)
@@ -29,7 +28,7 @@ def test_a_download_does_not_notice(changed: Site, role: Role) -> None:
     assert not transfer.ended
     assert (unit.state, unit.pid) == ("active", pid)
     changed.fetch()
-    wait_until(lambda: journal.entries(PRIORITY=7, TUNNELER_ROLE=role), DEADLINE, "details are logged")
+    changed.wait(lambda: journal.entries(PRIORITY=7, TUNNELER_ROLE=role), "details are logged")
     assert transfer.digest() == changed.digest()
     assert journal.events("link_down") == []
 

@@ -6,9 +6,8 @@ from functools import partial
 
 import pytest
 
-from testbed.processes import wait_until
 from testbed.suite import TARGET
-from tests.systemd.services import DEADLINE, Site, rules
+from tests.systemd.services import Site, rules
 from tunneler.addresses import Role
 
 pytestmark = pytest.mark.timeout(120)
@@ -99,7 +98,7 @@ def test_a_dead_client_means_refused_connections(changed: Site) -> None:
     """capture.when_down: closed, the default. Nothing goes where it would without tunneler."""
     _kill_for_good(changed)
     changed.journal("client")
-    wait_until(lambda: changed.connect(timeout=2)[0] != 0, DEADLINE, "connections fail")
+    changed.wait(lambda: changed.connect(timeout=2)[0] != 0, "connections fail")
     assert rules(changed) != ""
     assert _passes(changed) is False
 
@@ -112,11 +111,11 @@ def test_a_dead_client_means_open_ways_if_so_configured(changed: Site) -> None:
     journal = changed.journal("client")
     _kill_for_good(changed)
     journal.wait_for("client_down")
-    wait_until(lambda: _passes(changed), DEADLINE, "connections go where they would without tunneler")
+    changed.wait(lambda: _passes(changed), "connections go where they would without tunneler")
     changed.run("client", "rm -r /etc/systemd/system/tunneler-client.service.d; systemctl daemon-reload")
     changed.run("client", "systemctl --no-block start tunneler-client.service")
     journal.wait_for("client_back")
-    wait_until(lambda: _passes(changed) is False, DEADLINE, "connections are captured again")
+    changed.wait(lambda: _passes(changed) is False, "connections are captured again")
     changed.rollout.wait_for_path()
 
 
@@ -125,9 +124,9 @@ def test_a_client_without_a_link_is_down_too(changed: Site) -> None:
     changed.capture.systemctl("restart")
     changed.rollout.wait_for_path()
     changed.run("server", "systemctl stop tunneler-server.socket tunneler-server.service")
-    wait_until(lambda: _passes(changed), DEADLINE, "connections go where they would without tunneler")
+    changed.wait(lambda: _passes(changed), "connections go where they would without tunneler")
     changed.run("server", "systemctl start tunneler-server.socket")
-    wait_until(lambda: _passes(changed) is False, 40, "connections are captured again")
+    changed.wait(lambda: _passes(changed) is False, "connections are captured again", 40)
     changed.rollout.wait_for_path()
 
 
