@@ -5,19 +5,21 @@ One story, in the order of the file: chapters start from a working path and leav
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.ansible.control import BROKEN, HOSTS, NEW, OLD, Control
 from tests.lab.rollout import PAGE, Rollout, fetch
-from tests.systemd.services import Site
+from tests.systemd.services import Site, Transfer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 LEVEL = '{"proxy_log": {"level": "debug"}}'
+SHORT_DOWNLOAD = 32 * 1024 * 1024
 LONG_DOWNLOAD = 256 * 1024 * 1024
-"""Bytes: at 500 kB/s for eight minutes."""
+"""Bytes."""
 ADMIN = '{"proxy_log": {"level": "debug"}, "proxy_admin": {"listen": "127.0.0.1:9100"}}'
 
 
@@ -34,6 +36,22 @@ def site(control: Control, bare: dict[str, set[str]]) -> Control:
     assert outcome.status == 0, outcome.output
     assert "PRIVATE KEY" not in outcome.output
     return control
+
+
+@pytest.fixture(scope="module")
+def services(site: Control) -> Site:
+    """The services, and two files to download: of 16 seconds and, at 500 kB/s, of eight minutes."""
+    site.run("target", f"cd /var/www/html && head -c {SHORT_DOWNLOAD} /dev/urandom >short")
+    site.run("target", f"cd /var/www/html && head -c {LONG_DOWNLOAD} /dev/urandom >big")
+    return Site(site.bed, Rollout(site.bed, site.inventory.parent))
+
+
+def assert_same_beginning(site: Control, download: Transfer) -> None:
+    """What has arrived of ``big`` is how it begins."""
+    same = f"head -c {download.arrived} {{}} | sha256sum"
+    assert site.run("client", same.format(download.file)) == site.run(
+        "target", same.format("/var/www/html/big")
+    )
 
 
 def test_wrong_variables_are_named_before_anything_is_touched(
@@ -121,14 +139,21 @@ def test_an_upgrade_goes_to_the_new_version(site: Control) -> None:
     Rollout(site.bed, site.inventory.parent).wait_for_path()
 
 
-def test_a_version_that_does_not_come_up_is_rolled_back(site: Control) -> None:
+@pytest.fixture
+def broken(site: Control) -> str:
+    """A version, of which no role starts, where it is not installed any more."""
     home = "/opt/tunneler"
-    site.run(
-        "proxy",
-        f"cp -a {home}/{NEW} {home}/{BROKEN} && rm {home}/{BROKEN}/bin/tunneler-proxy"
-        f" && ln -s /bin/false {home}/{BROKEN}/bin/tunneler-proxy",
-    )
-    outcome = site.play("upgrade", "--limit", "proxy", "-e", "tunneler_start_timeout=5", version=BROKEN)
+    for host in HOSTS:
+        current = site.run(host, f"readlink -f {home}/current").strip()
+        program = f"{home}/{BROKEN}/bin/tunneler-{host}"
+        site.run(
+            host, f"[ -e {home}/{BROKEN} ] || cp -a {current} {home}/{BROKEN}; ln -sf /bin/false {program}"
+        )
+    return BROKEN
+
+
+def test_a_version_that_does_not_come_up_is_rolled_back(site: Control, broken: str) -> None:
+    outcome = site.play("upgrade", "--limit", "proxy", "-e", "tunneler_start_timeout=5", version=broken)
     assert outcome.status != 0
     assert f"the version in use is {NEW}" in " ".join(outcome.output.split())
     assert site.run("proxy", "tunneler --version") == f"tunneler {NEW}\n"
@@ -142,13 +167,46 @@ def test_the_version_before_comes_back_by_hand(site: Control) -> None:
     Rollout(site.bed, site.inventory.parent).wait_for_path()
 
 
-def test_keys_are_rotated_under_an_open_connection(site: Control) -> None:
-    site.run("target", f"head -c {LONG_DOWNLOAD} /dev/urandom >/var/www/html/big")
-    download = Site(site.bed, Rollout(site.bed, site.inventory.parent)).download(rate="500k")
+def test_a_version_that_does_not_come_up_stops_at_the_first_host(site: Control, broken: str) -> None:
+    before = {host: site.state(host) for host in HOSTS}
+    outcome = site.play("upgrade", "-e", "tunneler_start_timeout=5", version=broken)
+    assert outcome.status != 0
+    assert f"the version in use is {OLD}" in " ".join(outcome.output.split())
+    assert site.run("server", "tunneler --version") == f"tunneler {OLD}\n"
+    assert {host: site.state(host) for host in ("proxy", "client")} == {
+        host: before[host] for host in ("proxy", "client")
+    }
+    Rollout(site.bed, site.inventory.parent).wait_for_path()
+
+
+def test_an_upgrade_of_all_hosts_drains_one_after_the_other(site: Control, services: Site) -> None:
+    """What ends while the server drains has its end; what does not is cut when the time is up."""
+    short, long = services.download("short"), services.download(rate="500k")
+    short.unit.kill("STOP")
+    journal = services.journal("server")
+    with ThreadPoolExecutor(1) as pool:
+        upgrade = pool.submit(site.play, "upgrade", version=NEW)
+        try:
+            assert journal.wait_for("draining", 240)["TUNNELER_CONNECTIONS"] == "2"
+        finally:
+            short.unit.kill("CONT")
+        assert short.digest() == services.digest("short")
+        outcome = upgrade.result()
+    assert outcome.status == 0, outcome.output
+    assert journal.wait_for("drain_deadline")["TUNNELER_CONNECTIONS"] == "1"
+    assert long.ended
+    assert long.unit.get("Result") == "exit-code"
+    assert_same_beginning(site, long)
+    assert [site.run(host, "tunneler --version") for host in HOSTS] == [f"tunneler {NEW}\n"] * len(HOSTS)
+    services.rollout.wait_for_path()
+
+
+def test_keys_are_rotated_under_an_open_connection(site: Control, services: Site) -> None:
+    download = services.download(rate="500k")
     pids = {host: site.pid(host) for host in HOSTS}
     digest = "cd /etc/tunneler/tls/{host} && sha256sum key.pem cert.pem"
     before = {host: site.run(host, digest.format(host=host)).splitlines() for host in HOSTS}
-    outcome = site.play("rotate", "--diff")
+    outcome = site.play("rotate", "--diff", version=NEW)
     assert outcome.status == 0, outcome.output
     assert "PRIVATE KEY" not in outcome.output
     assert {host: site.pid(host) for host in HOSTS} == pids
@@ -157,11 +215,7 @@ def test_keys_are_rotated_under_an_open_connection(site: Control) -> None:
     arrived = download.arrived
     download.unit.wait_for(lambda: download.arrived > arrived or download.ended, "the download goes on")
     assert download.unit.get("Result") == "success"
-    arrived = download.arrived
-    same = f"head -c {arrived} {{}} | sha256sum"
-    assert site.run("client", same.format(download.file)) == site.run(
-        "target", same.format("/var/www/html/big")
-    )
+    assert_same_beginning(site, download)
     download.unit.systemctl("stop")
     assert fetch(site.bed) == PAGE
 
