@@ -83,23 +83,12 @@ class Control:
             check=False,
             env={
                 "ANSIBLE_NOCOLOR": "1",
-                "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.connections),
                 "PATH": os.environ["PATH"],
                 "HOME": os.environ["HOME"],
                 **environment,
             },
         )
         return Outcome(done.returncode, done.stdout + done.stderr)
-
-    @property
-    def connections(self) -> Path:
-        """Where ansible keeps the sockets of its shared connections (ssh_config(5), ControlPath)."""
-        return self.inventory.parent / "c"
-
-    def hang_up(self) -> None:
-        """End the shared connections, which would otherwise outlive the playbooks for a minute."""
-        for path in self.connections.glob("*"):
-            execute(("ssh", "-o", f"ControlPath={path}", "-O", "exit", "any"), timeout=10, check=False)
 
     def run(self, host: str, script: str) -> str:
         """Run a script on a host; BedError unless it succeeds."""
@@ -134,11 +123,7 @@ def bare_hosts(
     with bed:
         bed.up(standard_topology())
         serve_page(bed)
-        control = Control(bed, access.give(bed, bed.name, directory), bundles, collections)
-        try:
-            yield control
-        finally:
-            control.hang_up()
+        yield Control(bed, access.give(bed, bed.name, directory), bundles, collections)
 
 
 def make_bundle(directory: Path, version: str) -> Path:

@@ -10,7 +10,7 @@ import sys
 from typing import NoReturn
 
 from testbed.topology import standard_topology
-from tests.lab import beds
+from tests.lab import beds, cgroups
 from tests.lab.bed import BedError
 
 
@@ -22,6 +22,8 @@ def main() -> NoReturn:
         if bed is None:
             raise BedError(f"{lab} is not up")
         command = bed.connection(name, int(sys.argv[2]))
+        # It ends with the lab, whatever keeps it open.
+        cgroups.join(cgroups.hierarchy() / lab / "connections")
     except (BedError, LookupError, ValueError) as error:
         sys.exit(f"lab: {error}")
     os.execvp(command[0], command)  # noqa: S606 # ssh ends what it started, by its pid
