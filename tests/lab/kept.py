@@ -270,8 +270,6 @@ class KeptBed(ABC):
                     self.link(host.name, attachment.net, up=True)
         for name in names:
             self._order("renew", name)
-            if before[name]["state"] == "running":
-                self.start_reboot(name, How.POWER_CUT)
         for name, state in before.items():
             if state["state"] in ("off", "failed"):
                 self._order("start", name)

@@ -6,6 +6,7 @@ Everything here happens in the namespaces of the keeper (:mod:`tests.lab.keeper`
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from abc import ABC, abstractmethod
@@ -73,6 +74,10 @@ class Machine(ABC):
     def ears(self) -> Iterable[Ear]:
         """By what one hears of it."""
 
+    @abstractmethod
+    def kill(self) -> None:
+        """End a host that runs, at once; it boots again."""
+
     def environment(self) -> dict[str, str]:
         """Of that process."""
         return {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")}
@@ -139,6 +144,9 @@ class Container(Machine):
             if key == "X_NSPAWN_LEADER_PID":
                 self.leader = int(value)
                 self.state = "running"
+
+    def kill(self) -> None:
+        os.kill(self.leader, signal.SIGKILL)
 
     def make_disk(self) -> None:
         for name in ("upper", "work", "root"):

@@ -103,6 +103,11 @@ class VirtualMachine(Machine):
             self._ssh = None
         (self.place / "ssh").unlink(missing_ok=True)  # of a master that was killed
 
+    def kill(self) -> None:
+        # What QEMU has not written yet of the disk's own format is lost: it has to be made anew.
+        self.renew = True
+        os.kill(self.pid, signal.SIGKILL)
+
     def make_disk(self) -> None:
         disk = self.place / "disk.qcow2"
         execute("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.lab["disk"], disk)

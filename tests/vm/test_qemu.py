@@ -76,3 +76,9 @@ def test_the_path_is_back_when_a_cable_is(control: Control) -> None:
     assert fetch(control.bed, timeout=1) == ""
     control.bed.link("proxy", "uplink", up=True)
     wait_for_path(control)
+
+
+def test_a_host_gets_the_disk_that_it_had_first(control: Control) -> None:
+    control.run("target", "touch /root/old")
+    control.bed.reset(["target"])
+    assert not control.bed.host("target").file("/root/old").exists
