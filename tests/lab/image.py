@@ -58,7 +58,7 @@ def disk(*, bare: bool) -> Path:
 def _make_kernel(target: Path) -> None:
     whole = target / "whole"
     base.bootstrap(whole, ("kmod", KERNEL), "--variant=extract")
-    (version,) = ((path.name) for path in (whole / "lib/modules").iterdir())
+    (version,) = (path.name for path in (whole / "lib/modules").iterdir())
     # Here, where it finds its libraries.
     _keep_modules(whole / "lib/modules" / version / "kernel")
     run(["chroot", str(whole), "depmod", version])
