@@ -10,7 +10,7 @@ Hence:
 Its standard input is its owner: the first line says what to build, a second one, ``keep``, that the lab
 shall stay; without that, end of file ends it. Later orders come by a FIFO, ``/run/lab/orders``, a line
 each: ``start HOST`` boots one that is off, ``renew HOST`` gives one the disk that it had first, at once if it
-runs, or else when it boots next.
+runs, or else when it boots next; ``cut HOST`` cuts its power.
 ``/run/lab/state.json`` says how the hosts are, ``/run/lab/kind`` of which kind they are.
 
 A host that reboots, or whose first process is killed, boots again, with a network as fresh as a machine's.
@@ -99,8 +99,8 @@ class Keeper:
             machine = self._machines[name]
             if order == "renew":
                 machine.renew = True
-                if machine.state == "running":
-                    machine.kill()
+            if order in ("renew", "cut") and machine.state == "running":
+                machine.cut_power()
             elif order == "start" and machine.pid == 0:
                 machine.start()
 

@@ -99,10 +99,6 @@ class KeptBed(ABC):
     def link(self, name: str, net: str, up: bool) -> None:
         """See Bed."""
 
-    @abstractmethod
-    def _cut_power(self, name: str) -> None:
-        """Let a host boot again at once."""
-
     # Life.
 
     def up(self, topology: Topology, *, name: str = "") -> None:
@@ -260,7 +256,8 @@ class KeptBed(ABC):
             # May be cut off before it has said that it did what it was asked for.
             self.run(name, "systemctl", "--no-block", "reboot")
         else:
-            self._cut_power(name)
+            self._running(name)
+            self._order("cut", name)
 
     def reset(self, names: Sequence[str] = ()) -> None:
         before = self.state()

@@ -75,7 +75,7 @@ class Machine(ABC):
         """By what one hears of it."""
 
     @abstractmethod
-    def kill(self) -> None:
+    def cut_power(self) -> None:
         """End a host that runs, at once; it boots again."""
 
     def environment(self) -> dict[str, str]:
@@ -145,7 +145,7 @@ class Container(Machine):
                 self.leader = int(value)
                 self.state = "running"
 
-    def kill(self) -> None:
+    def cut_power(self) -> None:
         os.kill(self.leader, signal.SIGKILL)
 
     def make_disk(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 from testbed.namespaces import kernel_settings, link_commands
@@ -54,9 +52,6 @@ class NspawnBed(KeptBed):
 
     def link(self, name: str, net: str, up: bool) -> None:
         self._do_inside("ip", "-n", SWITCH, "link", "set", port_name(name, net), "up" if up else "down")
-
-    def _cut_power(self, name: str) -> None:
-        os.kill(self._leader(name), signal.SIGKILL)
 
     def _leader(self, name: str) -> int:
         """Pid, as seen from here, of a host's first process."""

@@ -87,9 +87,6 @@ class QemuBed(KeptBed):
     def link(self, name: str, net: str, up: bool) -> None:
         self._monitor(name, "set_link", {"name": net, "up": up})
 
-    def _cut_power(self, name: str) -> None:
-        self._monitor(name, "system_reset", {})
-
     def _monitor(self, name: str, command: str, arguments: dict[str, Any]) -> None:
         """Have QEMU do something; see the QEMU Machine Protocol.
 
