@@ -96,10 +96,11 @@ def _install_guest(target: Path) -> None:
 
 
 def _make_disk(target: Path, trees: tuple[Path, ...]) -> None:
+    # No journal: replaying one after a power cut, two guests of four waited for ever for the NVMe of QEMU 7.2.
     script = """
         mount -t overlay overlay -o "lowerdir=$1" "$2"
         truncate --size="$4" "$3"
-        mke2fs -q -t ext4 -d "$2" "$3"
+        mke2fs -q -t ext4 -O ^has_journal -d "$2" "$3"
     """
     with_mounts_of_its_own = ("unshare", "--mount", "--propagation", "private", "sh", "-euc", script, "sh")
     root = target / "root"

@@ -105,8 +105,7 @@ class VirtualMachine(Machine):
         (self.place / "ssh").unlink(missing_ok=True)  # of a master that was killed
 
     def cut_power(self) -> None:
-        # QEMU closes the disk's file, and says nothing to the guest. Not its system_reset: QEMU 7.2 was seen
-        # to reset all devices by that, and to let the processor go on.
+        # QEMU closes the disk's file, and says nothing to the guest.
         self._boots_again = True
         os.kill(self.pid, signal.SIGTERM)
 
