@@ -96,7 +96,7 @@ def _install_guest(target: Path) -> None:
 
 
 def _make_disk(target: Path, trees: tuple[Path, ...]) -> None:
-    # No journal: replaying one after a power cut, two guests of four waited for ever for the NVMe of QEMU 7.2.
+    # No journal: replaying one after a power cut, two guests of four waited for ever for QEMU's NVMe.
     script = """
         mount -t overlay overlay -o "lowerdir=$1" "$2"
         truncate --size="$4" "$3"
