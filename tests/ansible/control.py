@@ -14,7 +14,7 @@ from testbed.processes import execute
 from testbed.suite import PROGRAMS
 from tests.lab import access, program
 from tests.lab.kept import KeptBed
-from tests.lab.rollout import run, serve_page
+from tests.lab.rollout import Rollout, run, serve_page
 
 ANSIBLE = program.ROOT / "ansible"
 PLAYBOOK_TIMEOUT = 600.0
@@ -93,6 +93,10 @@ class Control:
     def run(self, host: str, script: str) -> str:
         """Run a script on a host; BedError unless it succeeds."""
         return run(self.bed, host, script)
+
+    def wait_for_path(self) -> None:
+        """Wait until the client reaches the target; BedError: not in time."""
+        Rollout(self.bed, self.inventory.parent).wait_for_path()
 
     def files(self, host: str) -> set[str]:
         """Names of what is on the disk of a host, without what every boot and every login writes."""

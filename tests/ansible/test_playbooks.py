@@ -136,7 +136,7 @@ def test_an_upgrade_goes_to_the_new_version(site: Control) -> None:
     assert site.run("proxy", "tunneler --version") == f"tunneler {NEW}\n"
     assert f"/{NEW}/" in site.run("proxy", f"tr '\\0' ' ' </proc/{site.pid('proxy')}/cmdline")
     assert site.run("server", "tunneler --version") == f"tunneler {OLD}\n"
-    Rollout(site.bed, site.inventory.parent).wait_for_path()
+    site.wait_for_path()
 
 
 @pytest.fixture
@@ -157,14 +157,14 @@ def test_a_version_that_does_not_come_up_is_rolled_back(site: Control, broken: s
     assert outcome.status != 0
     assert f"the version in use is {NEW}" in " ".join(outcome.output.split())
     assert site.run("proxy", "tunneler --version") == f"tunneler {NEW}\n"
-    Rollout(site.bed, site.inventory.parent).wait_for_path()
+    site.wait_for_path()
 
 
 def test_the_version_before_comes_back_by_hand(site: Control) -> None:
     outcome = site.play("upgrade", "--limit", "proxy", version=OLD)
     assert outcome.status == 0, outcome.output
     assert site.run("proxy", "tunneler --version") == f"tunneler {OLD}\n"
-    Rollout(site.bed, site.inventory.parent).wait_for_path()
+    site.wait_for_path()
 
 
 def test_a_version_that_does_not_come_up_stops_at_the_first_host(site: Control, broken: str) -> None:
@@ -176,7 +176,7 @@ def test_a_version_that_does_not_come_up_stops_at_the_first_host(site: Control, 
     assert {host: site.state(host) for host in ("proxy", "client")} == {
         host: before[host] for host in ("proxy", "client")
     }
-    Rollout(site.bed, site.inventory.parent).wait_for_path()
+    site.wait_for_path()
 
 
 def test_an_upgrade_of_all_hosts_drains_one_after_the_other(site: Control, services: Site) -> None:
@@ -198,7 +198,7 @@ def test_an_upgrade_of_all_hosts_drains_one_after_the_other(site: Control, servi
     assert long.unit.get("Result") == "exit-code"
     assert_same_beginning(site, long)
     assert [site.run(host, "tunneler --version") for host in HOSTS] == [f"tunneler {NEW}\n"] * len(HOSTS)
-    services.rollout.wait_for_path()
+    site.wait_for_path()
 
 
 def test_keys_are_rotated_under_an_open_connection(site: Control, services: Site) -> None:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,8 @@ class Container(Machine):
                 self.state = "running"
 
     def cut_power(self) -> None:
-        os.kill(self.leader, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has just gone down, and nobody has heard of that yet
+            os.kill(self.leader, signal.SIGKILL)
 
     def make_disk(self) -> None:
         for name in ("upper", "work", "root"):

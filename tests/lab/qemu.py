@@ -1,6 +1,6 @@
 """The second bed: virtual machines in QEMU's software emulation, each with a kernel of its own.
 
-They need no hardware's help, so they run wherever the containers do, some twenty times slower.
+They need no hardware's help, so they run wherever the containers do, many times slower.
 """
 
 from __future__ import annotations

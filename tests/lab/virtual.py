@@ -3,7 +3,7 @@
 A guest says ``booting`` and ``ready`` on its second serial line (:mod:`tests.lab.image`); QEMU's own monitor
 listens at the socket ``qmp`` in the place of the host. Commands come by ssh over a net of the lab's own,
 ``management``, on which no guest hears another; the keeper holds one connection to each guest, at the
-socket ``ssh``, so that a command costs no handshake, of which software emulation makes seconds.
+socket ``ssh``, so that a command costs no handshake, which takes a second in software emulation.
 """
 
 from __future__ import annotations

@@ -9,16 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from testbed.processes import wait_until
 from tests.ansible.control import HOSTS, OLD, Control, bare_hosts, make_bundle
 from tests.lab.bed import How
 from tests.lab.qemu import QemuBed
 from tests.lab.rollout import PAGE, fetch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-PATH_DEADLINE = 300.0
-"""Seconds; after a reboot of the client it takes about twenty."""
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +28,6 @@ def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control]:
 
 def pings(control: Control, source: str, address: str) -> bool:
     return bool(control.bed.host(source).run(f"ping -c 1 -W 5 {address}").rc == 0)
-
-
-def wait_for_path(control: Control) -> None:
-    wait_until(lambda: fetch(control.bed, timeout=1) == PAGE, PATH_DEADLINE, "the path works")
 
 
 def test_each_host_has_a_kernel_of_its_own(control: Control) -> None:
@@ -68,14 +60,14 @@ def test_bare_hosts_become_a_working_path(control: Control) -> None:
 def test_the_path_is_back_after_a_power_cut(control: Control) -> None:
     control.run("client", "sync")
     control.bed.reboot("client", How.POWER_CUT)
-    wait_for_path(control)
+    control.wait_for_path()
 
 
 def test_the_path_is_back_when_a_cable_is(control: Control) -> None:
     control.bed.link("proxy", "uplink", up=False)
     assert fetch(control.bed, timeout=1) == ""
     control.bed.link("proxy", "uplink", up=True)
-    wait_for_path(control)
+    control.wait_for_path()
 
 
 def test_a_host_gets_the_disk_that_it_had_first(control: Control) -> None:
